@@ -1,0 +1,89 @@
+"""One method = one file = one name: `policies/fastv.py` is `--method fastv`.
+
+Nothing is listed by hand. A file of the user's own (`--method ./mine.py`) and the entry point
+`tokprof.policies` of an installed package are found in the same way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from dataclasses import fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tokprof.errors import InputError, ParameterError, UnknownNameError
+from tokprof.policies.base import Policy
+
+ENTRY_POINTS = "tokprof.policies"
+
+
+def _own_policy(module: ModuleType) -> type[Policy] | None:
+    """The policy class that a module defines itself (not one it imported)."""
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Policy) and value.__module__ == module.__name__ and value.name
+    ]
+    return found[-1] if found else None
+
+
+def names() -> list[str]:
+    """Every method on this machine."""
+    own = [m.name for m in pkgutil.iter_modules(__path__) if _defines_policy(m.name)]
+    return sorted({*own, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def _defines_policy(module: str) -> bool:
+    return _own_policy(importlib.import_module(f"{__name__}.{module}")) is not None
+
+
+def find(name: str) -> type[Policy]:
+    """The class behind a method's name, or behind a path to a Python file that defines one."""
+    if name.endswith(".py") or "/" in name:
+        return _from_file(Path(name))
+    module = name.replace("-", "_").replace("+", "_plus")
+    if module.isidentifier() and importlib.util.find_spec(f"{__name__}.{module}"):
+        policy = _own_policy(importlib.import_module(f"{__name__}.{module}"))
+        if policy is not None:
+            return policy
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            loaded: type[Policy] = point.load()
+            return loaded
+    raise UnknownNameError("method", name, names(), "")
+
+
+def _from_file(path: Path) -> type[Policy]:
+    if not path.is_file():
+        raise InputError(f"no file {path}", "give the path of a Python file that defines one Policy class")
+    module_name = f"tokprof_policy_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is the user's to read
+        raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python to see where") from error
+    policy = _own_policy(module)
+    if policy is None:
+        raise InputError(f"{path} defines no policy", "see docs/adding-a-method.md for a complete example")
+    return policy
+
+
+def build(name: str, **parameters: Any) -> Policy:
+    """A policy with its parameters checked; unknown ones are answered with the list of known ones."""
+    policy = find(name)
+    known = {f.name: f for f in fields(policy)}
+    for parameter in parameters:
+        if parameter not in known:
+            raise ParameterError(
+                f"{policy.name} has no parameter {parameter!r}", f"it has {', '.join(sorted(known))}"
+            )
+    return policy(**parameters)

@@ -1,0 +1,105 @@
+"""What to measure: flags or YAML become one frozen, validated `Recipe`; a recipe expands into cells.
+
+A cell is one model, one method with its parameters and one workload: what one `RunRecord` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Field(gt=0)
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Method(Value):
+    """A method with the parameters that differ from its defaults (`keep` among them)."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Workload(Value):
+    """What the model is asked. Without pictures, the bundled ones; `image_size` makes synthetic ones, said aloud."""
+
+    images: tuple[str, ...] = ()
+    video: str | None = None
+    image_size: tuple[int, int] | None = None  # (width, height) of a synthetic picture
+    image_count: int = Field(1, ge=1, le=64)
+    frames: int | None = Field(None, ge=1, le=4096)
+    prompt: str | None = None
+    anyres: Literal["native", "fixed"] = "native"
+    batch: int = Field(1, ge=1, le=4096)
+    new_tokens: int = Field(20, ge=1, le=100_000)
+    seed: int = Field(0, ge=0)
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, prompt: str | None) -> str | None:
+        if prompt is not None and not prompt.strip():
+            raise ValueError("the prompt is empty")
+        return prompt
+
+
+class Setting(Value):
+    """Where and how the model runs."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: Literal["sdpa", "flash", "eager"] = "sdpa"
+    weights: str = "auto"  # auto, random, hub, or a folder
+    scores: Literal["minimal", "eager"] = "minimal"  # eager: attention scores the official way, to show its cost
+
+
+class Measurement(Value):
+    """How long to measure: see docs/measuring.md."""
+
+    rounds: int | None = Field(None, ge=2)  # exactly so many, instead of the stop rule
+    min_rounds: int = Field(20, ge=2)
+    min_seconds: float = Field(3.0, ge=0)
+    timeout: float = Field(120.0, gt=0)
+    warmup_rounds: int = Field(3, ge=1)
+    seed: int = Field(0, ge=0)
+    parity: bool = True
+    memory: bool = True
+    activity: bool = True
+    energy: bool = False
+    accuracy: int = Field(0, ge=0)  # questions to ask, where the model can answer
+    isolate: bool = False
+
+
+class Cell(Value):
+    model: str
+    method: Method
+    workload: Workload
+    setting: Setting
+    measurement: Measurement
+
+
+class Recipe(Value):
+    """A grid: every method under every workload. `title` and `source` are for reports."""
+
+    title: str = ""
+    source: str = ""
+    models: tuple[str, ...]
+    methods: tuple[Method, ...]
+    workloads: tuple[Workload, ...] = (Workload(),)  # type: ignore[call-arg]
+    setting: Setting = Setting()
+    measurement: Measurement = Measurement()  # type: ignore[call-arg]
+
+    def cells(self) -> Iterator[Cell]:
+        for model in self.models:
+            for workload in self.workloads:
+                for method in self.methods:
+                    yield Cell(
+                        model=model,
+                        method=method,
+                        workload=workload,
+                        setting=self.setting,
+                        measurement=self.measurement,
+                    )
