@@ -176,9 +176,7 @@ def parameter_count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def write_folder(
-    folder: Path, model: LlavaNextForConditionalGeneration, provenance: dict[str, Any]
-) -> None:
+def write_folder(folder: Path, model: LlavaNextForConditionalGeneration, provenance: dict[str, Any]) -> None:
     """Write everything `from_pretrained` reads, weights rounded to fp16, and where they are from."""
     folder.mkdir(parents=True, exist_ok=True)
     processor = build_processor()

@@ -1,0 +1,135 @@
+"""Training batches: fresh pictures, many questions each, packed behind one another."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tokprof.demo.files import BOS, EOS, PAD, TILE_PX, build_tokenizer
+from tokprof.demo.pictures import SMALL_SHARE, Scene, draw_scene, paint
+from tokprof.demo.questions import KINDS, Asked, ask
+from tokprof.demo.words import VOCABULARY
+
+IGNORED = -100
+SEGMENT_TOKENS = 10
+KIND_SHARES = (0.28, 0.13, 0.13, 0.18, 0.20, 0.08)
+# Overviews of whole scenes hold few small things: their shape is lost in the reduction.
+FAR_SMALL_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`pixels`: `(batch, crops, 3, 96, 96)`; text: `(batch, questions, tokens)`."""
+
+    pixels: Tensor
+    tokens: Tensor
+    labels: Tensor
+    kinds: Tensor  # (batch, questions), index into KINDS
+    words: Tensor  # (batch, longest caption), index into the vocabulary, padded with PAD
+
+
+def overview_batch(rng: np.random.Generator, pictures: int, questions: int) -> Batch:
+    """96-pixel pictures: every other one a whole scene reduced, the rest as near as a tile."""
+    scenes, crops = [], []
+    for index in range(pictures):
+        if index % 2:
+            scene = draw_scene(rng, cells=2)
+            image = paint(scene, rng)
+        else:
+            scene = draw_scene(rng, small_share=FAR_SMALL_SHARE)
+            image = reduced(paint(scene, rng))
+        scenes.append(scene)
+        crops.append(_pixels(image)[None])
+    return _pack(scenes, crops, rng, questions)
+
+
+def tiled_batch(rng: np.random.Generator, pictures: int, questions: int) -> Batch:
+    """192-pixel pictures, each as one overview and four tiles, in the processor's order."""
+    scenes, crops = [], []
+    for _ in range(pictures):
+        scene = draw_scene(rng, small_share=SMALL_SHARE)
+        scenes.append(scene)
+        crops.append(crops_of(paint(scene, rng)))
+    return _pack(scenes, crops, rng, questions)
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    return image.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
+
+
+def crops_of(image: Image.Image) -> Tensor:
+    """Overview and tiles of a 192-pixel picture, as the processor makes them."""  # (5, 3, 96, 96)
+    tiles = [image.crop((left, top, left + TILE_PX, top + TILE_PX)) for top in (0, TILE_PX) for left in (0, TILE_PX)]
+    return torch.stack([_pixels(crop) for crop in (reduced(image), *tiles)])
+
+
+def encode_question(text: str) -> tuple[int, ...]:
+    """The tokens that follow the picture, up to and including `ASSISTANT:`."""
+    return _encode(f"{text} ASSISTANT:")
+
+
+@functools.cache
+def prefix_tokens() -> tuple[int, ...]:
+    """The tokens in front of the picture."""
+    return (BOS, *_encode("USER:"))
+
+
+@functools.cache
+def _encode(text: str) -> tuple[int, ...]:
+    return tuple(_tokenizer()(text, add_special_tokens=False)["input_ids"])
+
+
+@functools.cache
+def _tokenizer():  # type: ignore[no-untyped-def]
+    return build_tokenizer()
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    values = torch.from_numpy(np.array(image))
+    return values.permute(2, 0, 1).float() / 127.5 - 1.0
+
+
+def _pack(scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, questions: int) -> Batch:
+    tokens = torch.full((len(scenes), questions, SEGMENT_TOKENS), PAD)
+    labels = torch.full_like(tokens, IGNORED)
+    kinds = torch.zeros(len(scenes), questions, dtype=torch.long)
+    for row, scene in enumerate(scenes):
+        for column, asked in enumerate(_questions(scene, rng, questions)):
+            question, answer = encode_question(asked.text), _encode(asked.answer)
+            filled = len(question) + len(answer)
+            tokens[row, column, :filled] = torch.tensor(question + answer)
+            labels[row, column, len(question) - 1 : filled] = torch.tensor((*answer, EOS))
+            kinds[row, column] = KINDS.index(asked.kind)
+    return Batch(torch.stack(crops), tokens, labels, kinds, _captions(scenes))
+
+
+def _questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Asked]:
+    asked: list[Asked] = []
+    while len(asked) < count:
+        kind = KINDS[int(rng.choice(len(KINDS), p=KIND_SHARES))]
+        question = ask(scene, kind, rng)
+        if question is not None:
+            asked.append(question)
+    return asked
+
+
+def _captions(scenes: list[Scene]) -> Tensor:
+    """A bag of words for each picture: the colours, shapes and digit somebody might mention."""
+    bags = [
+        [word for thing in scene.things for word in (thing.colour, thing.shape)] + [scene.digit.shape]
+        for scene in scenes
+    ]
+    longest = max(len(bag) for bag in bags)
+    words = torch.full((len(bags), longest), PAD)
+    for row, bag in enumerate(bags):
+        ids = [_encode(word)[0] for word in bag]
+        words[row, : len(ids)] = torch.tensor(ids)
+    return words
+
+
+assert len(KIND_SHARES) == len(KINDS) and len(set(VOCABULARY)) == len(VOCABULARY)
