@@ -1,0 +1,110 @@
+"""Matrix work of a vision-language model's modules, in multiply–accumulates for one sample. No torch.
+
+Only matrix products count (linear layers, convolutions, attention's two products), as in every
+source we compare with; norms, activations, softmax and rotary tables are below 0.1 % of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from tokprof.policies.base import Plan, Scene
+from tokprof.shapes import Block, DecoderShape, VisionShape, VisualLayout
+
+Causal = Literal["full", "half"]
+
+
+def pairs(queries: int, keys: int, causal: Causal = "full") -> int:
+    """Query–key pairs: a dense kernel computes all of them, a causal one leaves out what a mask would hide."""
+    hidden = queries * (queries - 1) // 2 if causal == "half" else 0
+    return queries * keys - hidden
+
+
+def layer_macs(decoder: DecoderShape, tokens: int, attended: int) -> int:
+    """One decoder layer: q, k, v, o and the feed-forward matrices per token, QKᵀ and AV per attended pair."""
+    return tokens * decoder.layer_parameters + 2 * decoder.query_width * attended
+
+
+def prefill_macs(scene: Scene, layers: Sequence[int], causal: Causal = "full") -> tuple[int, ...]:
+    """Per layer, for text and the visual tokens that enter it."""
+    lengths = [scene.text + visual for visual in layers]
+    return tuple(layer_macs(scene.model.decoder, n, pairs(n, n, causal)) for n in lengths)
+
+
+def decode_macs(scene: Scene, layers: Sequence[int], steps: int) -> int:
+    """`steps` generated tokens, one at a time; step t attends to a layer's own cache, itself included."""
+    decoder = scene.model.decoder
+    growth = steps * (steps + 1) // 2
+    return sum(layer_macs(decoder, steps, steps * (scene.text + visual) + growth) for visual in layers)
+
+
+def head_macs(decoder: DecoderShape, positions: int) -> int:
+    return positions * decoder.width * decoder.vocab
+
+
+def projected_tokens(scene: Scene, plan: Plan) -> int:
+    """Rows that go through the projector: every patch of every tile, unless the policy chose before it."""
+    if plan.projected is not None:
+        return plan.projected
+    vision = scene.model.vision
+    if is_native(vision):
+        return scene.layout.patches
+    return scene.layout.tower_passes * vision.patches
+
+
+def projector_macs(scene: Scene, plan: Plan) -> int:
+    return projected_tokens(scene, plan) * sum(inputs * outputs for inputs, outputs in scene.model.projector)
+
+
+def is_native(vision: VisionShape) -> bool:
+    """Whether pictures pass the tower whole, at their own resolution, instead of as square tiles."""
+    return vision.kind in ("qwen2vl", "qwen2.5vl")
+
+
+def tower_lengths(vision: VisionShape, layout: VisualLayout) -> list[int]:
+    """Tokens of each pass through the tower: square tiles, or whole pictures at native resolution."""
+    if is_native(vision):
+        return [block.patches * vision.merge_side**2 for block in layout.blocks]
+    return [vision.tokens] * layout.tower_passes
+
+
+def vision_macs(
+    vision: VisionShape, layout: VisualLayout, tower: Sequence[int] | None = None, *, blocks: int | None = None
+) -> int:
+    """Patch embedding and the blocks that run. `tower`: patches per tile entering each block, when merging."""
+    lengths = tower_lengths(vision, layout)
+    patches = sum(lengths) - len(lengths) * int(vision.cls_token)
+    embedding = patches * vision.patch_values * vision.width
+    count = vision.layers_run if blocks is None else blocks
+    if tower is not None:
+        return embedding + len(lengths) * _merging_blocks_macs(vision, tower, count)
+    linear = count * sum(lengths) * vision.block_parameters
+    attended = sum(_attended(vision, layout, lengths, block) for block in range(count))
+    return embedding + linear + 2 * vision.width * attended
+
+
+def _attended(vision: VisionShape, layout: VisualLayout, lengths: Sequence[int], block: int) -> int:
+    if not vision.window_px or block in vision.full_attention_blocks:
+        return sum(pairs(length, length) for length in lengths)
+    return sum(size**2 for part in layout.blocks for size in window_sizes(vision, part))
+
+
+def window_sizes(vision: VisionShape, block: Block) -> Iterator[int]:
+    """Patches in each attention window of a picture; those at its right and lower edge may be smaller."""
+    side = vision.window_px // vision.patch_px // vision.merge_side
+    heights = [min(side, block.rows - top) for top in range(0, block.rows, side)]
+    widths = [min(side, block.cols - left) for left in range(0, block.cols, side)]
+    return (height * width * vision.merge_side**2 for height in heights for width in widths)
+
+
+def _merging_blocks_macs(vision: VisionShape, tower: Sequence[int], count: int) -> int:
+    """Blocks that merge between attention and feed-forward: the latter sees what enters the next block."""
+    cls = int(vision.cls_token)
+    total = 0
+    for block in range(count):
+        before = tower[block] + cls
+        after = (tower[block + 1] if block + 1 < len(tower) else tower[block]) + cls
+        total += before * 4 * vision.width**2 + 2 * vision.width * pairs(before, before)
+        total += after * vision.ffn_matrices * vision.width * vision.ffn
+    return total
