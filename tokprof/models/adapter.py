@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokprof.policies.base import Edit, Need, Scene
@@ -52,6 +53,19 @@ class Prepared:
     @property
     def layout(self) -> VisualLayout:
         return self.scene.layout
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """Which of the visual tokens show something, (patches,)."""
+        return self._where(lambda column: column >= 0)
+
+    @cached_property
+    def newlines(self) -> Tensor:
+        return self._where(lambda column: column < 0)
+
+    def _where(self, wanted: Callable[[int], bool]) -> Tensor:
+        chosen = [index for index, column in enumerate(self.layout.column("col")) if wanted(column)]
+        return self.visual_index.new_tensor(chosen)
 
 
 @dataclass(kw_only=True)

@@ -353,6 +353,27 @@ class Policy:
         """Stops at which `edit_decoder` is asked."""
         return ()
 
+    def side_layers(self, depth: int) -> Iterable[int]:
+        """Decoder layers whose weights also serve as additional layers beside the model's own (untrained copies)."""
+        return ()
+
+    def side_stop(self, depth: int) -> int | None:
+        """The stop at which they run on a copy of the sequence; `layer="previous"` there means the last of them."""
+        return None
+
+    def compress_tokens(self) -> int:
+        """Compression tokens behind the last visual token; 0: none.
+
+        The engine then prefills in two passes. First: text before, visual tokens and the compression
+        tokens, causally, through all layers; of their cache only the compression tokens' entries
+        remain. Second: the text after, which sees those entries and itself. Rotary ids persist.
+        """
+        return 0
+
+    def image_scale(self, scene: Scene) -> float:
+        """Factor on both sides of the pictures before the vision tower; 1.0: as they are."""
+        return 1.0
+
     def cache_layer(self, depth: int) -> int | None:
         """The first decoder layer that reads the cache as `edit_cache` left it, at every decode step."""
         return None
@@ -381,6 +402,11 @@ class Policy:
         return None
 
     # for everybody
+
+    @property
+    def edits_image(self) -> bool:
+        """Whether the method decides anything between vision tower and decoder."""
+        return type(self).edit_image is not Policy.edit_image
 
     def schedule(self, scene: Scene) -> Plan:
         """The plan in terms of all visual tokens: what the engine will do and a run is checked against."""

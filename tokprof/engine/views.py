@@ -1,0 +1,224 @@
+"""The views that policies look through, over a real model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tokprof.engine.attention import grouped_scores, mean_attention
+from tokprof.engine.cache import KVCache
+from tokprof.engine.stream import TokenStream, take
+from tokprof.models.adapter import Adapter, Prepared, VisionStates
+from tokprof.models.decoder import Decoder, Rotary
+from tokprof.policies.base import CacheView, DecoderView, ImageView, Need, Policy, Rows, Scene, VisionView
+
+
+class LiveVisionView(VisionView):
+    def __init__(self, needs: frozenset[Need], block: int, tokens: Tensor, keys: Any, sizes: Tensor) -> None:
+        super().__init__(needs)
+        self._use(Need.TOWER_TOKENS)
+        self.block, self.tokens, self.sizes, self._keys = block, tokens, sizes, keys
+
+    def keys(self) -> Tensor:
+        keys: Tensor = self._keys()
+        return keys
+
+
+class LiveImageView(ImageView):
+    """`tokens` are given by the engine, for it knows in which space they are wanted."""
+
+    def __init__(
+        self, policy: Policy, scene: Scene, adapter: Adapter, states: VisionStates, prepared: Prepared, tokens: Tensor
+    ) -> None:
+        super().__init__(policy.needs)
+        self.scene, self.tokens = scene, tokens
+        self._adapter, self._states, self._prepared = adapter, states, prepared
+        self._with_newlines = policy.newlines == "candidates"
+        self._projected = not (policy.before_projector and adapter.projects_by_token)
+        for name in ("tile", "block", "row", "col"):
+            setattr(self, name, self._shown(prepared.places[name]))
+
+    def _shown(self, per_token: Tensor) -> Tensor:
+        return per_token if self._with_newlines else per_token[self._prepared.candidates]
+
+    def _spread(self, per_patch: Tensor) -> Tensor:
+        """Per patch → per shown token; a newline token that is shown gets zeros."""
+        spread = self._adapter.spread(per_patch, self._prepared)  # (batch, patches, …)
+        if not self._with_newlines:
+            return spread
+        every = spread.new_zeros((spread.shape[0], self.scene.layout.count, *spread.shape[2:]))
+        return every.index_copy(1, self._prepared.candidates, spread)
+
+    def _layer(self, layer: int | None) -> int:
+        return self._adapter.default_watch if layer is None else layer
+
+    @property
+    def features(self) -> Tensor:
+        self._use(Need.PATCH_FEATURES)
+        return self._spread(self._states.features)
+
+    def cls_attention(self, layer: int | None = None, *, logits: bool = False) -> Tensor:
+        self._use(Need.CLS_ATTENTION)
+        return self._cls_rows(layer, logits)
+
+    def _cls_rows(self, layer: int | None, logits: bool) -> Tensor:
+        rows = self._adapter.cls_attention(self._states, self._layer(layer), logits=logits)
+        return self._spread(rows.transpose(1, 2)).transpose(1, 2).float()
+
+    def saliency(self, layer: int | None = None) -> Tensor:
+        self._use(Need.SALIENCY)
+        if self._adapter.shape.vision.cls_token:
+            return self._cls_rows(layer, False).mean(dim=1)
+        return self._spread(self._adapter.received_attention(self._states, self._layer(layer))).float()
+
+    def patch_keys(self, layer: int | None = None) -> Tensor:
+        self._use(Need.PATCH_KEYS)
+        return self._spread(self._adapter.patch_keys(self._states, self._layer(layer)))
+
+    def cls_features(self) -> Tensor:
+        self._use(Need.CLS_FEATURE)
+        assert self._states.cls is not None
+        cls = self._states.cls.unflatten(0, (self._prepared.batch, -1))
+        return self._adapter.project(cls) if self._projected else cls
+
+    @property
+    def prompt(self) -> Tensor:
+        self._use(Need.PROMPT_EMBEDDINGS)
+        after = self._prepared.text_index[self._prepared.text_index.shape[0] - self.scene.text_after :]
+        return self._adapter.decoder.embed(self._prepared.input_ids[:, after])
+
+
+class LiveDecoderView(DecoderView):
+    """`before`: the states that entered the layer that has just run (or the last side layer)."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        scene: Scene,
+        stop: int,
+        stream: TokenStream,
+        decoder: Decoder,
+        memory: dict[str, Any],
+        previous: tuple[int, Tensor, KVCache] | None,
+        official: bool = False,
+    ) -> None:
+        super().__init__(policy.needs)
+        self.scene, self.stop, self.memory = scene, stop, memory
+        self._stream, self._decoder, self._previous, self._official = stream, decoder, previous, official
+        self.tokens = stream.visual_tokens()
+
+    @property
+    def before(self) -> Tensor:
+        self._use(Need.HIDDEN_BEFORE)
+        return self._stream.visual_tokens(self._ran()[1])
+
+    @property
+    def prompt(self) -> Tensor:
+        self._use(Need.PROMPT_EMBEDDINGS)
+        return take(self._stream.hidden, self._instruction())
+
+    def _ran(self) -> tuple[int, Tensor, KVCache]:
+        assert self._previous is not None, "nothing has run before stop 0: ask for layer='next'"
+        return self._previous
+
+    def _instruction(self) -> Tensor:
+        text = self._stream.text
+        return text[:, text.shape[1] - self.scene.text_after :]
+
+    def _row_places(self, rows: Rows) -> Tensor:
+        if rows == "last":
+            return self._stream.text[:, -1:]
+        return self._instruction() if rows == "instruction" else self._stream.candidates
+
+    def attention(
+        self,
+        rows: Rows,
+        *,
+        layer: Literal["previous", "next"],
+        weights: Tensor | None = None,
+        columns: Literal["visual", "instruction"] = "visual",
+        mean_heads: bool = True,
+        over: Literal["sequence", "columns"] = "sequence",
+    ) -> Tensor:
+        self._use(Need.COLUMN_ATTENTION if rows == "visual" else Need.ROW_ATTENTION)
+        places = self._row_places(rows)
+        index, entering, keys = self._projected(layer)
+        if self._official:  # every row of the matrix, as the official code has it: to show what that costs
+            return self._whole_matrix(index, entering, keys, places, columns, weights, mean_heads, over)
+        rotary = _rows_of(self._stream.rotary, places)
+        queries = self._decoder.queries(index, take(entering, places), rotary)
+        return mean_attention(
+            queries,
+            keys,
+            self._decoder.scale(index),
+            row_places=None if rows == "last" else places,
+            columns=self._columns(columns),
+            weights=weights,
+            mean_heads=mean_heads,
+            over=over,
+        )
+
+    def _columns(self, columns: str) -> Tensor:
+        return self._stream.candidates if columns == "visual" else self._instruction()
+
+    def _projected(self, layer: Literal["previous", "next"]) -> tuple[int, Tensor, Tensor]:
+        """(layer index, states entering it, its rotated keys)"""
+        if layer == "previous":
+            index, entering, cache = self._ran()
+            return index, entering, cache.keys(index)
+        index, entering = self.stop, self._stream.hidden
+        return index, entering, self._decoder.keys(index, entering, self._stream.rotary)
+
+    def _whole_matrix(
+        self,
+        index: int,
+        entering: Tensor,
+        keys: Tensor,
+        places: Tensor,
+        columns: str,
+        weights: Tensor | None,
+        mean_heads: bool,
+        over: str,
+    ) -> Tensor:
+        queries = self._decoder.queries(index, entering, self._stream.rotary)
+        scores = grouped_scores(queries, keys) * self._decoder.scale(index)
+        length = scores.shape[-1]
+        later = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+        rows = scores.gather(2, places[:, None, :, None].expand(-1, scores.shape[1], -1, length)).float()
+        chosen = self._columns(columns)[:, None, None].expand(-1, rows.shape[1], rows.shape[2], -1)
+        if over == "columns":
+            picked = rows.gather(3, chosen).softmax(dim=-1)
+        else:
+            picked = scores.float().softmax(dim=-1).gather(2, places[:, None, :, None].expand_as(rows)).gather(3, chosen)
+        if weights is None:
+            mean = picked.mean(dim=2)
+        else:
+            mean = (picked * weights[:, None, :, None].float()).sum(dim=2)
+        return mean.mean(dim=1) if mean_heads else mean
+
+    def keys(self, layer: Literal["previous", "next"]) -> Tensor:
+        self._use(Need.DECODER_KEYS)
+        keys = self._projected(layer)[2].mean(dim=1)  # (batch, sequence, head dim)
+        return take(keys, self._stream.candidates)
+
+
+def _rows_of(rotary: Rotary, places: Tensor) -> Rotary:
+    return take(rotary[0], places), take(rotary[1], places)
+
+
+class LiveCacheView(CacheView):
+    """`entries`: (batch, visual) places of the visual tokens in the layer's cache."""
+
+    def __init__(
+        self, policy: Policy, step: int, queries: Tensor, keys: Tensor, scale: float, entries: Tensor, memory: dict[str, Any]
+    ) -> None:
+        super().__init__(policy.needs)
+        self.step, self.visual, self.memory = step, int(entries.shape[1]), memory
+        self._queries, self._keys, self._scale, self._entries = queries, keys, scale, entries
+
+    def attention(self) -> Tensor:
+        self._use(Need.DECODE_ATTENTION)
+        return mean_attention(self._queries, self._keys, self._scale, row_places=None, columns=self._entries)
