@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.records import make_arm, make_record, make_samples
+from tests.report.golden import same_as_golden
+from tokprof.record import Accuracy, RunRecord
+from tokprof.report import derived
+from tokprof.report.table import render
+
+
+def three() -> list[RunRecord]:
+    asked = Accuracy(source="measured", task="demo questions", questions=40, correct=31)
+    schedule = {"tau": 0.03, "layers": (16, 20, 24, 28)}
+    return [
+        make_record("todre", keep=0.1, policy_ms=40, parameters=schedule, warnings=["the GPU is shared: stop others"]),
+        make_record("fastv", accuracy=asked),
+        make_record("random", policy_ms=99.8, warnings=["weights are random: fidelity means nothing"]),
+    ]
+
+
+def printed(records: list[RunRecord], width: int, **options: object) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
+    console.print(render(records, width=width))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_table_reads_as_it_was_looked_at(width: int) -> None:
+    same_as_golden(f"table_{width}.txt", printed(three(), width))
+
+
+@pytest.mark.parametrize("width", [48, 80, 100, 160, 240])
+def test_every_figure_is_there_at_every_width_and_nothing_is_cut(width: int) -> None:
+    text = printed(three(), width)
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    for row in derived.sides(three()):
+        for metric in derived.METRICS:
+            assert metric.cell(row) in text, metric.key
+
+
+def test_no_escape_codes_in_a_pipe_and_no_colour_where_it_is_unwanted() -> None:
+    assert "\x1b" not in printed(three(), 80)
+    coloured = printed(three(), 80, force_terminal=True, color_system="standard")
+    plain = printed(three(), 80, force_terminal=True, color_system="standard", no_color=True)
+    assert "\x1b[33m" in coloured and "\x1b[33m" not in plain
+
+
+def test_markup_in_names_is_printed_not_obeyed() -> None:
+    record = make_record("fastv", model="[red]./my[/red]<script>", warnings=["[bold]look"])
+    text = printed([record], 160, force_terminal=True)
+    assert "[red]./my[/red]<script>" in text and "[bold]look" in text
+
+
+def test_an_interval_with_one_in_it_is_no_speed_up() -> None:
+    same, faster = make_record(policy_ms=100.2, noise=0.02), make_record(policy_ms=50)
+    assert derived.interval_text(derived.speedup(same)).startswith("≈ 1 [")  # type: ignore[arg-type]
+    assert derived.interval_text(derived.speedup(faster)).startswith("2.0")  # type: ignore[arg-type]
+
+
+def test_rows_of_one_method_are_told_apart_by_what_differs() -> None:
+    records = [make_record("fastv", keep=0.25), make_record("fastv", keep=0.1), make_record("vtw", keep=0.5)]
+    assert derived.short_labels(derived.sides(records)) == ["dense", "fastv keep=0.25", "fastv keep=0.1", "vtw"]
+
+
+def test_different_inputs_never_share_a_table() -> None:
+    one, other = make_record("fastv"), make_record("vtw", visual=576)
+    text = printed([one, other, make_record("todre")], 160)
+    assert text.count("sdpa attention") == 2
+    assert [len(group) for group in derived.by_subject([one, other, make_record("todre")])] == [2, 1]
+
+
+def test_derived_figures_follow_from_the_samples() -> None:
+    record = make_record("fastv", dense_ms=100, policy_ms=50, noise=0.0)
+    dense, policy = record.baseline, record.policy
+    assert derived.total_ms(dense) == pytest.approx(100)
+    assert derived.first_token_ms(dense) == pytest.approx(72)
+    assert derived.step_ms(record, dense) == pytest.approx(25 / 18)
+    assert derived.request_ms_at(record, dense, 1) == pytest.approx(72)
+    assert derived.request_ms_at(record, dense, 101) == pytest.approx(72 + 100 * 25 / 18)
+    assert derived.requests_per_s(record, policy) == pytest.approx(20)
+    mean = policy.tokens.layer_mean
+    assert derived.tokens_per_s(record, policy, "original") == pytest.approx(20 * (2880 + 40 + 20))
+    assert derived.tokens_per_s(record, policy, "processed") == pytest.approx(20 * (mean + 40 + 20))
+    assert derived.flops(policy, "hidivdrop") == policy.flops["hidivdrop"]["prefill"]
+
+
+def test_what_was_not_measured_is_a_dash_never_a_zero() -> None:
+    record = make_record("fastv")
+    bare = make_arm("fastv", [9], original=9, samples=make_samples(stages={"prefill": 1.0}))
+    bare = bare.model_copy(update={"memory": None, "activity": None, "flops": {}})
+    row = derived.Side(record.model_copy(update={"policy": bare}), bare, False)
+    cells = {metric.key: metric.cell(row) for metric in derived.METRICS}
+    for key in ("flops", "flops_ratio", "vision_ms", "step_ms", "peak_bytes", "kv_bytes", "top1", "accuracy"):
+        assert cells[key] == "–", key

@@ -1,0 +1,258 @@
+"""Every number that reports show and records do not hold, derived in one place from the raw samples.
+
+`METRICS` is the catalogue: the terminal's table, the exports and the page all draw from it, so that
+a figure means the same wherever it is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from tokprof import units
+from tokprof.measure.stats import Interval, median, ratio_interval, usable
+from tokprof.record import PREFILL_STAGES, REQUEST_STAGES, Arm, RunRecord
+
+CONVENTION = "exact"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One row of a table: an arm, and the record it comes from."""
+
+    record: RunRecord
+    arm: Arm
+    dense: bool
+
+    @property
+    def name(self) -> str:
+        return self.arm.method
+
+    @property
+    def budget(self) -> str:
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.arm.parameters.items())
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.budget}".strip()
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "/".join(_short(part) for part in value)
+    return str(value)
+
+
+def short_labels(rows: Sequence[Side]) -> list[str]:
+    """Names, with only those parameters by which rows of the same method differ."""
+    labels = []
+    for row in rows:
+        alike = [other.arm.parameters for other in rows if other.name == row.name]
+        telling = [
+            f"{name}={_short(value)}"
+            for name, value in row.arm.parameters.items()
+            if any(other.get(name) != value for other in alike)
+        ]
+        labels.append(" ".join([row.name, ", ".join(telling)]).strip())
+    return labels
+
+
+def sides(records: Sequence[RunRecord]) -> list[Side]:
+    """The dense model first, then every policy. The dense row is the first record's; each speed-up
+    is still taken against the dense rounds that its own record was interleaved with."""
+    if not records:
+        return []
+    rows = [Side(records[0], records[0].baseline, True)]
+    rows += [Side(record, record.policy, False) for record in records if record.policy.method != "dense"]
+    return rows
+
+
+def subject(record: RunRecord) -> tuple[object, ...]:
+    """Records with equal subjects belong into one table: same model, machine, setting and inputs."""
+    facts, inputs, device = record.model, record.inputs, record.environment.device
+    return (
+        facts.name, facts.weights, facts.dtype, facts.attention, device.kind, device.name,
+        inputs.sha256, inputs.batch, inputs.new_tokens, inputs.visual, inputs.text,
+    )  # fmt: skip
+
+
+def by_subject(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Records in groups of one table each, in order of appearance."""
+    groups: dict[tuple[object, ...], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(subject(record), []).append(record)
+    return list(groups.values())
+
+
+def stage_ms(arm: Arm, stage: str) -> float | None:
+    samples = arm.samples.stages.get(stage)
+    return median(samples.elapsed_ms) if samples and samples.elapsed_ms else None
+
+
+def total_ms(arm: Arm, stages: Sequence[str] = REQUEST_STAGES) -> float | None:
+    rounds = arm.samples.total_ms(stages)
+    return median(rounds) if rounds else None
+
+
+def first_token_ms(arm: Arm) -> float | None:
+    """Pictures are pixels already: vision, projector, selection and prefill."""
+    return total_ms(arm, PREFILL_STAGES)
+
+
+def decode_steps(record: RunRecord) -> int:
+    """Steps behind the `decode` samples: prefill gives the first token, the first step is kept apart."""
+    return max(record.inputs.new_tokens - 2, 0)
+
+
+def step_ms(record: RunRecord, arm: Arm) -> float | None:
+    """Per generated token, once decoding is under way."""
+    whole, steps = stage_ms(arm, "decode"), decode_steps(record)
+    return whole / steps if whole is not None and steps else stage_ms(arm, "first_decode")
+
+
+def request_ms_at(record: RunRecord, arm: Arm, new_tokens: int) -> float | None:
+    """The request's time for another output length, from the measured first token and step."""
+    first, step = first_token_ms(arm), step_ms(record, arm)
+    if first is None or (step is None and new_tokens > 1):
+        return None
+    return first + (new_tokens - 1) * (step or 0.0)
+
+
+def flops(arm: Arm, convention: str = CONVENTION) -> int | None:
+    parts = arm.flops.get(convention)
+    return sum(parts.values()) if parts else None
+
+
+def flops_ratio(record: RunRecord, arm: Arm, convention: str = CONVENTION) -> float | None:
+    """How many times fewer than the dense model."""
+    whole, part = flops(record.baseline, convention), flops(arm, convention)
+    return whole / part if whole and part else None
+
+
+def speedup(record: RunRecord, stages: Sequence[str] = REQUEST_STAGES) -> Interval | None:
+    """Dense over policy: medians over the rounds, with a paired-bootstrap 95 % interval."""
+    dense, policy = record.baseline.samples.total_ms(stages), record.policy.samples.total_ms(stages)
+    return _interval(tuple(dense), tuple(policy)) if usable(dense) and usable(policy) else None
+
+
+@lru_cache(maxsize=4096)  # a thousand resamplings, asked for by every column and plot
+def _interval(dense: tuple[float, ...], policy: tuple[float, ...]) -> Interval:
+    return ratio_interval(dense, policy)
+
+
+def interval_text(found: Interval) -> str:
+    """“1.87× [1.85, 1.90]”, and “≈ 1 […]” where the interval leaves open which side is faster."""
+    shown = "≈ 1" if found.contains_one else units.ratio(found.ratio)
+    return f"{shown} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def requests_per_s(record: RunRecord, arm: Arm) -> float | None:
+    time = total_ms(arm)
+    return record.inputs.batch / (time / 1e3) if time else None
+
+
+def tokens_per_s(record: RunRecord, arm: Arm, basis: Literal["original", "processed"]) -> float | None:
+    """Prompt and answer tokens per second. Original: as if nothing had been dropped (comparable
+    between policies). Processed: visual tokens counted by their mean over the layers (utilisation)."""
+    rate = requests_per_s(record, arm)
+    if rate is None:
+        return None
+    visual = arm.tokens.original if basis == "original" else arm.tokens.layer_mean
+    return rate * (visual + arm.tokens.text + record.inputs.new_tokens)
+
+
+def peak_bytes(arm: Arm) -> int | None:
+    memory = arm.memory
+    if memory is None:
+        return None
+    return memory.peak_allocated_bytes or max(memory.stage_peak_bytes.values(), default=None)
+
+
+def accuracy(arm: Arm) -> float | None:
+    """As a share, or in the task's own unit where only a score is known."""
+    found = arm.accuracy
+    if found is None:
+        return None
+    return found.correct / found.questions if found.correct is not None and found.questions else found.score
+
+
+def _accuracy_text(side: Side) -> str:
+    found, value = side.arm.accuracy, accuracy(side.arm)
+    if found is None or value is None:
+        return units.MISSING
+    return f"{found.correct}/{found.questions}" if found.correct is not None else units.number(value)
+
+
+Group = Literal["headline", "cost", "memory", "throughput", "fidelity", "accuracy"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column. `better`: which way is good; None where there is no such way."""
+
+    key: str
+    title: str
+    group: Group
+    value: Callable[[Side], float | None]
+    show: Callable[[float | None], str]
+    unit: str = ""
+    better: Literal["lower", "higher"] | None = None
+    text: Callable[[Side], str] | None = None
+
+    def cell(self, side: Side) -> str:
+        return self.text(side) if self.text else self.show(self.value(side))
+
+
+def _speed(side: Side) -> float | None:
+    found = None if side.dense else speedup(side.record)
+    return 1.0 if side.dense else found.ratio if found else None
+
+
+def _speed_text(side: Side) -> str:
+    found = None if side.dense else speedup(side.record)
+    return "1" if side.dense else interval_text(found) if found else units.MISSING
+
+
+def _fidelity(name: str) -> Callable[[Side], float | None]:
+    return lambda side: getattr(side.arm.fidelity, name) if side.arm.fidelity else None
+
+
+def _stage(name: str) -> Callable[[Side], float | None]:
+    return lambda side: stage_ms(side.arm, name)
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("entering", "enter", "headline", lambda s: s.arm.tokens.entering, units.count, "tokens", "lower"),
+    Metric("layer_mean", "layer mean", "headline", lambda s: s.arm.tokens.layer_mean, units.count, "tokens", "lower"),
+    Metric("flops_ratio", "FLOPs ÷", "headline", lambda s: flops_ratio(s.record, s.arm), units.ratio, "×", "higher"),
+    Metric("request_ms", "request", "headline", lambda s: total_ms(s.arm), units.milliseconds, "ms", "lower"),
+    Metric("speedup", "speed-up [95 %]", "headline", _speed, units.ratio, "×", "higher", _speed_text),
+    Metric("flops", "FLOPs", "cost", lambda s: flops(s.arm), units.operations, "FLOP", "lower"),
+    Metric("first_token_ms", "first token", "cost", lambda s: first_token_ms(s.arm), units.milliseconds, "ms", "lower"),
+    Metric("vision_ms", "vision", "cost", _stage("vision"), units.milliseconds, "ms", "lower"),
+    Metric("select_ms", "select", "cost", _stage("select"), units.milliseconds, "ms", "lower"),
+    Metric("prefill_ms", "prefill", "cost", _stage("prefill"), units.milliseconds, "ms", "lower"),
+    Metric("step_ms", "per token", "cost", lambda s: step_ms(s.record, s.arm), units.milliseconds, "ms", "lower"),
+    Metric("peak_bytes", "peak memory", "memory", lambda s: peak_bytes(s.arm), units.bytes_, "B", "lower"),
+    Metric("kv_bytes", "KV cache", "memory", lambda s: s.arm.memory.kv_bytes if s.arm.memory else None, units.bytes_, "B", "lower"),
+    Metric("requests_per_s", "req/s", "throughput", lambda s: requests_per_s(s.record, s.arm), units.number, "1/s", "higher"),
+    Metric("original_per_s", "tok/s orig.", "throughput", lambda s: tokens_per_s(s.record, s.arm, "original"), units.number, "1/s", "higher"),
+    Metric("processed_per_s", "tok/s proc.", "throughput", lambda s: tokens_per_s(s.record, s.arm, "processed"), units.number, "1/s", "higher"),
+    Metric("first_token_kl", "KL", "fidelity", _fidelity("first_token_kl"), units.number, "nat", "lower"),
+    Metric("top1", "top-1", "fidelity", _fidelity("top1_agreement"), units.share, "share", "higher"),
+    Metric("greedy", "greedy", "fidelity", _fidelity("greedy_agreement"), units.share, "share", "higher"),
+    Metric("accuracy", "accuracy", "accuracy", lambda s: accuracy(s.arm), units.number, "share", "higher", _accuracy_text),
+)  # fmt: skip
+
+
+def metric(key: str) -> Metric:
+    return next(found for found in METRICS if found.key == key)
+
+
+def shown(rows: Sequence[Side]) -> list[Metric]:
+    """The metrics for which any row has a value."""
+    return [found for found in METRICS if any(found.value(row) is not None for row in rows)]
