@@ -7,9 +7,10 @@ sees the picture and itself, so a packed sequence gives every question the logit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlavaNextForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -39,13 +40,13 @@ def see(model: LlavaNextForConditionalGeneration, pixels: Tensor, pooled: bool) 
 
 def lay_out(model: LlavaNextForConditionalGeneration, patches: Tensor, crops: int) -> Tensor:
     """Projected visual tokens in the decoder's order: overview, tile rows, newline after each."""
-    features = model.model.multi_modal_projector(patches)
-    features = features.unflatten(0, (-1, crops))  # (batch, crops, 144, width)
+    features: Tensor = model.model.multi_modal_projector(patches)
+    features = torch.unflatten(features, 0, (-1, crops))  # (batch, crops, 144, width)
     overview, tiles = features[:, 0], features[:, 1:]
     if crops == 1:
         return overview
     side = int(overview.shape[1] ** 0.5)
-    rows = tiles.unflatten(2, (side, side)).unflatten(1, (2, 2))
+    rows = torch.unflatten(torch.unflatten(tiles, 2, (side, side)), 1, (2, 2))
     rows = rows.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)  # (batch, 24, 24, width)
     newline = model.model.image_newline.expand(*rows.shape[:2], 1, -1).to(rows)
     return torch.cat([overview, torch.cat([rows, newline], dim=2).flatten(1, 2)], dim=1)
@@ -63,7 +64,7 @@ def answer_hidden(model: LlavaNextForConditionalGeneration, visual: Tensor, plac
     offset = len(front)
     prefix = language.embed_tokens(front).expand(batch, -1, -1)
     text = language.embed_tokens(tokens).flatten(1, 2)
-    hidden = torch.cat([prefix, visual.to(prefix), text], dim=1)
+    hidden: Tensor = torch.cat([prefix, visual.to(prefix), text], dim=1)
     picture = offset + visual.shape[1]
     start = offset + places[:, -1:, None] + torch.arange(length, device=tokens.device)
     positions = torch.cat(
@@ -79,11 +80,11 @@ def answer_hidden(model: LlavaNextForConditionalGeneration, visual: Tensor, plac
         hidden = hidden + _attend(layer.self_attn, layer.input_layernorm(hidden), rotary, picture, questions)
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     hidden = language.norm(hidden[:, picture:])
-    return hidden.unflatten(1, (questions, length))
+    return torch.unflatten(hidden, 1, (questions, length))
 
 
 def _attend(
-    attention: nn.Module,
+    attention: Any,
     hidden: Tensor,
     rotary: tuple[Tensor, Tensor],
     picture: int,
@@ -100,13 +101,14 @@ def _attend(
     seen = _attend_picture(query[:, :, :picture], key[:, :, :picture], value[:, :, :picture])
     asked = _attend_questions(query, key, value, picture, questions)
     mixed = torch.cat([seen, asked], dim=2).transpose(1, 2).flatten(2)
-    return attention.o_proj(mixed)  # type: ignore[no-any-return]
+    projected: Tensor = attention.o_proj(mixed)
+    return projected
 
 
 def _attend_picture(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Plain causal attention: on a CPU its backward pass beats the fused kernel's."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
-    weights = scores.add_(_not_later(scores)).softmax(dim=3, dtype=value.dtype)
+    weights: Tensor = scores.add_(_not_later(scores)).softmax(dim=3, dtype=value.dtype)
     return weights @ value
 
 
@@ -119,12 +121,12 @@ def _attend_questions(query: Tensor, key: Tensor, value: Tensor, picture: int, q
     asking = query[:, :, picture:] * query.shape[-1] ** -0.5
     to_picture = asking @ key[:, :, :picture].transpose(2, 3)
     own_query, own_key, own_value = (
-        part.unflatten(2, (questions, -1)) for part in (asking, key[:, :, picture:], value[:, :, picture:])
+        torch.unflatten(part, 2, (questions, -1)) for part in (asking, key[:, :, picture:], value[:, :, picture:])
     )
     to_own = own_query @ own_key.transpose(3, 4)  # (batch, heads, questions, length, length)
-    length = to_own.shape[-1]
     to_own = (to_own + _not_later(to_own[0])).flatten(2, 3)
     weights = torch.cat([to_picture, to_own], dim=3).softmax(dim=3, dtype=value.dtype)
-    on_picture, on_own = weights.split([picture, length], dim=3)
-    from_own = on_own.unflatten(2, (questions, -1)) @ own_value
-    return on_picture @ value[:, :, :picture] + from_own.flatten(2, 3)
+    on_picture, on_own = weights[..., :picture], weights[..., picture:]
+    from_own = (torch.unflatten(on_own, 2, (questions, -1)) @ own_value).flatten(2, 3)
+    answered: Tensor = on_picture @ value[:, :, :picture] + from_own
+    return answered
