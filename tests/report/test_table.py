@@ -9,6 +9,7 @@ from tests.records import make_arm, make_record, make_samples
 from tests.report.golden import same_as_golden
 from tokprof.record import Accuracy, RunRecord
 from tokprof.report import derived
+from tokprof.report.columns import COLUMNS
 from tokprof.report.table import render
 
 
@@ -39,8 +40,8 @@ def test_every_figure_is_there_at_every_width_and_nothing_is_cut(width: int) -> 
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= width
     for row in derived.sides(three()):
-        for metric in derived.METRICS:
-            assert metric.cell(row) in text, metric.key
+        for column in COLUMNS:
+            assert column.cell(row) in text, column.key
 
 
 def test_no_escape_codes_in_a_pipe_and_no_colour_where_it_is_unwanted() -> None:
@@ -94,6 +95,6 @@ def test_what_was_not_measured_is_a_dash_never_a_zero() -> None:
     bare = make_arm("fastv", [9], original=9, samples=make_samples(stages={"prefill": 1.0}))
     bare = bare.model_copy(update={"memory": None, "activity": None, "flops": {}})
     row = derived.Side(record.model_copy(update={"policy": bare}), bare, False)
-    cells = {metric.key: metric.cell(row) for metric in derived.METRICS}
+    cells = {column.key: column.cell(row) for column in COLUMNS}
     for key in ("flops", "flops_ratio", "vision_ms", "step_ms", "peak_bytes", "kv_bytes", "top1", "accuracy"):
         assert cells[key] == "–", key

@@ -1,12 +1,8 @@
-"""Every number that reports show and records do not hold, derived in one place from the raw samples.
-
-`METRICS` is the catalogue: the terminal's table, the exports and the page all draw from it, so that
-a figure means the same wherever it is printed.
-"""
+"""Every number that reports show and records do not hold, derived in one place from the raw samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -178,81 +174,3 @@ def accuracy(arm: Arm) -> float | None:
     if found is None:
         return None
     return found.correct / found.questions if found.correct is not None and found.questions else found.score
-
-
-def _accuracy_text(side: Side) -> str:
-    found, value = side.arm.accuracy, accuracy(side.arm)
-    if found is None or value is None:
-        return units.MISSING
-    return f"{found.correct}/{found.questions}" if found.correct is not None else units.number(value)
-
-
-Group = Literal["headline", "cost", "memory", "throughput", "fidelity", "accuracy"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column. `better`: which way is good; None where there is no such way."""
-
-    key: str
-    title: str
-    group: Group
-    value: Callable[[Side], float | None]
-    show: Callable[[float | None], str]
-    unit: str = ""
-    better: Literal["lower", "higher"] | None = None
-    text: Callable[[Side], str] | None = None
-
-    def cell(self, side: Side) -> str:
-        return self.text(side) if self.text else self.show(self.value(side))
-
-
-def _speed(side: Side) -> float | None:
-    found = None if side.dense else speedup(side.record)
-    return 1.0 if side.dense else found.ratio if found else None
-
-
-def _speed_text(side: Side) -> str:
-    found = None if side.dense else speedup(side.record)
-    return "1" if side.dense else interval_text(found) if found else units.MISSING
-
-
-def _fidelity(name: str) -> Callable[[Side], float | None]:
-    return lambda side: getattr(side.arm.fidelity, name) if side.arm.fidelity else None
-
-
-def _stage(name: str) -> Callable[[Side], float | None]:
-    return lambda side: stage_ms(side.arm, name)
-
-
-METRICS: tuple[Metric, ...] = (
-    Metric("entering", "enter", "headline", lambda s: s.arm.tokens.entering, units.count, "tokens", "lower"),
-    Metric("layer_mean", "layer mean", "headline", lambda s: s.arm.tokens.layer_mean, units.count, "tokens", "lower"),
-    Metric("flops_ratio", "FLOPs ÷", "headline", lambda s: flops_ratio(s.record, s.arm), units.ratio, "×", "higher"),
-    Metric("request_ms", "request", "headline", lambda s: total_ms(s.arm), units.milliseconds, "ms", "lower"),
-    Metric("speedup", "speed-up [95 %]", "headline", _speed, units.ratio, "×", "higher", _speed_text),
-    Metric("flops", "FLOPs", "cost", lambda s: flops(s.arm), units.operations, "FLOP", "lower"),
-    Metric("first_token_ms", "first token", "cost", lambda s: first_token_ms(s.arm), units.milliseconds, "ms", "lower"),
-    Metric("vision_ms", "vision", "cost", _stage("vision"), units.milliseconds, "ms", "lower"),
-    Metric("select_ms", "select", "cost", _stage("select"), units.milliseconds, "ms", "lower"),
-    Metric("prefill_ms", "prefill", "cost", _stage("prefill"), units.milliseconds, "ms", "lower"),
-    Metric("step_ms", "per token", "cost", lambda s: step_ms(s.record, s.arm), units.milliseconds, "ms", "lower"),
-    Metric("peak_bytes", "peak memory", "memory", lambda s: peak_bytes(s.arm), units.bytes_, "B", "lower"),
-    Metric("kv_bytes", "KV cache", "memory", lambda s: s.arm.memory.kv_bytes if s.arm.memory else None, units.bytes_, "B", "lower"),
-    Metric("requests_per_s", "req/s", "throughput", lambda s: requests_per_s(s.record, s.arm), units.number, "1/s", "higher"),
-    Metric("original_per_s", "tok/s orig.", "throughput", lambda s: tokens_per_s(s.record, s.arm, "original"), units.number, "1/s", "higher"),
-    Metric("processed_per_s", "tok/s proc.", "throughput", lambda s: tokens_per_s(s.record, s.arm, "processed"), units.number, "1/s", "higher"),
-    Metric("first_token_kl", "KL", "fidelity", _fidelity("first_token_kl"), units.number, "nat", "lower"),
-    Metric("top1", "top-1", "fidelity", _fidelity("top1_agreement"), units.share, "share", "higher"),
-    Metric("greedy", "greedy", "fidelity", _fidelity("greedy_agreement"), units.share, "share", "higher"),
-    Metric("accuracy", "accuracy", "accuracy", lambda s: accuracy(s.arm), units.number, "share", "higher", _accuracy_text),
-)  # fmt: skip
-
-
-def metric(key: str) -> Metric:
-    return next(found for found in METRICS if found.key == key)
-
-
-def shown(rows: Sequence[Side]) -> list[Metric]:
-    """The metrics for which any row has a value."""
-    return [found for found in METRICS if any(found.value(row) is not None for row in rows)]

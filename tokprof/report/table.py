@@ -14,10 +14,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokprof import units
 from tokprof.record import RunRecord
 from tokprof.report import derived
-from tokprof.report.derived import Metric, Side
+from tokprof.report.columns import Column, filled
+from tokprof.report.derived import Side
 
 GAP = 2  # between columns
 LABEL_LIMIT = 20
@@ -68,15 +68,15 @@ def _folded(label: str, width: int) -> str:
     return "\n".join([name, *wrap(parameters, width, initial_indent="  ", subsequent_indent="  ")])
 
 
-def _packed(metrics: Sequence[Metric], rows: Sequence[Side], first: int, further: int) -> list[list[Metric]]:
+def _packed(columns: Sequence[Column], rows: Sequence[Side], first: int, further: int) -> list[list[Column]]:
     """Columns in order, in as few tables as fit the room of the first and of further tables.
 
     A group of columns is split only where it alone is too wide.
     """
-    tables: list[list[Metric]] = [[]]
+    tables: list[list[Column]] = [[]]
     used = 0
-    for group in dict.fromkeys(found.group for found in metrics):
-        members = [found for found in metrics if found.group == group]
+    for group in dict.fromkeys(found.group for found in columns):
+        members = [found for found in columns if found.group == group]
         widths = [_width(found, rows) for found in members]
         together = sum(widths)
         for found, wide in zip(members, widths, strict=True):
@@ -90,7 +90,7 @@ def _packed(metrics: Sequence[Metric], rows: Sequence[Side], first: int, further
     return tables
 
 
-def _width(found: Metric, rows: Sequence[Side]) -> int:
+def _width(found: Column, rows: Sequence[Side]) -> int:
     cells = [found.cell(row) for row in rows]
     return GAP + max(len(text) for text in [found.title, *cells])
 
@@ -98,14 +98,14 @@ def _width(found: Metric, rows: Sequence[Side]) -> int:
 def _tables(rows: Sequence[Side], width: int) -> Iterator[RenderableType]:
     """The first table names every parameter; those below it only what tells its rows apart."""
     full, short = _labels([row.label for row in rows]), _labels(derived.short_labels(rows))
-    for place, metrics in enumerate(_packed(derived.shown(rows), rows, width - _widest(full), width - _widest(short))):
+    for place, columns in enumerate(_packed(filled(rows), rows, width - _widest(full), width - _widest(short))):
         labels = short if place else full
         table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         table.add_column("method", no_wrap=True)
-        for found in metrics:
+        for found in columns:
             table.add_column(found.title, justify="right", no_wrap=True)
         for label, row in zip(labels, rows, strict=True):
-            cells = [Text(found.cell(row)) for found in metrics]
+            cells = [Text(found.cell(row)) for found in columns]
             table.add_row(Text(label), *cells, style="dim" if row.dense else "")
         yield Text("")
         yield table
