@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tokprof.engine.attention import backend
+from tokprof.engine.compress import compress_then_read
 from tokprof.engine.decode import decode
 from tokprof.engine.prefill import Prefill, finite
 from tokprof.engine.vision import VisualIntake
@@ -47,17 +48,21 @@ def run_request(
     with backend(attention):
         intake = VisualIntake(adapter, policy, prepared, clock, checked=checked)
         visual = intake.run()
-        prefill = Prefill(
-            adapter,
-            policy,
-            prepared,
-            clock,
-            room=new_tokens,
-            checked=checked,
-            eager=attention == "eager",
-            official_scores=official_scores,
-        )
-        prefilled = prefill.run(visual)
+        eager = attention == "eager"
+        if policy.compress_tokens() and not policy.identity:
+            assert isinstance(visual, Tensor), "a compressing policy edits nothing before the decoder"
+            prefilled = compress_then_read(adapter, policy, prepared, clock, visual, new_tokens, eager=eager)
+        else:
+            prefilled = Prefill(
+                adapter,
+                policy,
+                prepared,
+                clock,
+                room=new_tokens,
+                checked=checked,
+                eager=eager,
+                official_scores=official_scores,
+            ).run(visual)
         kv_bytes, kv_lengths = prefilled.cache.bytes, prefilled.cache.lengths
         tokens = decode(adapter, policy, prefilled, clock, new_tokens)
     outcome = Outcome(
