@@ -1,0 +1,113 @@
+"""HiDivDrop: visual tokens enter late, are dropped along a concave pyramid, and leave early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tokprof.errors import ParameterError
+from tokprof.policies.attention_costs import attention_at
+from tokprof.policies.base import Cost, DecoderView, Edit, Need, Scene
+from tokprof.policies.stages import Staged, bisect, integers, layer_share, scaled
+
+# preset → (entry, filters, exit) as stops of 32 layers
+PRESETS = {
+    "P": (8, (10, 14, 16, 18), 25),
+    "C": (9, (10, 14, 16, 18), 25),
+    "mobilellama": (14, (16, 19, 22, 25), 28),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiDivDrop(Staged):
+    """Late injection, four filters and an early exit; text alone before and after.
+
+    `keep`: layer mean, as a share; layers without visual tokens count zero. The paper's budgets are
+    80, 64 and 48 of 576. It prints no counts per stage: they are *derived* as N·ρⁱ, rounded, with ρ
+    solved for the budget. `tokens`: the counts left after each filter, instead.
+
+    `preset` P reads section 3.1 word by word ("bypasses the initial L_inj − 1 layers", "discarded
+    after L_exit", 1-based): layer 9 is the first with visual tokens, and a filter scores with its own
+    queries and keys and prunes its output. C is the convention of PyramidDrop's code, on which the
+    authors build: entry at stop 9, scores from the layer about to run. mobilellama is P with that
+    model's layers. `layers` (filters), `entry` and `exit` override, as stops of this model.
+
+    Score: attention of the last text token to the visual tokens, softmax over these alone in fp32,
+    mean over heads. In training DTop-K's mask learns through it (`dtopk.py`); its forward is this
+    hard top-k. Rotary ids persist (table 5: renumbering costs 1.2 points).
+    """
+
+    name: ClassVar[str] = "hidivdrop"
+    paper: ClassVar[str] = "HiDivDrop: Late Injection and Differentiable Top-K, ICLR 2026 (HiDrop), arXiv 2602.23699"
+    acts: ClassVar[str] = "decoder, late entry, four cuts, early exit"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.ROW_ATTENTION})
+    training_based: ClassVar[bool] = True
+
+    keep: float = 64 / 576
+    preset: Literal["P", "C", "mobilellama"] = "P"
+    entry: int | None = None
+    exit: int | None = None
+    tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("preset", tuple(PRESETS))
+        tokens = integers(self.tokens, self.name, "tokens")
+        if list(tokens) != sorted(tokens, reverse=True) or 0 in tokens:
+            raise ParameterError(f"hidivdrop: tokens={tokens}", "counts that fall, such as 178,55,17,5")
+        object.__setattr__(self, "tokens", tokens)
+
+    @property
+    def explicit(self) -> bool:
+        return bool(self.tokens)
+
+    @property
+    def _layer(self) -> Literal["previous", "next"]:
+        return "next" if self.preset == "C" else "previous"
+
+    def entry_layer(self, depth: int) -> int:
+        return round(PRESETS[self.preset][0] * depth / 32) if self.entry is None else self.entry
+
+    def exit_layer(self, depth: int) -> int:
+        if self.exit is not None:
+            return self.exit
+        return min(max(round(PRESETS[self.preset][2] * depth / 32), self.entry_layer(depth) + 1), depth - 1)
+
+    def filters(self, depth: int) -> tuple[int, ...]:
+        first, last = self.entry_layer(depth) + 1, self.exit_layer(depth) - 1
+        return self.layers or scaled(PRESETS[self.preset][1], 32, depth, first, last)
+
+    def stops(self, depth: int) -> tuple[int, ...]:
+        return (*self.filters(depth), self.exit_layer(depth))
+
+    def _share(self, depth: int, rho: float) -> float:
+        shares = [rho**index for index in range(1, len(self.filters(depth)) + 1)]
+        return layer_share(depth, self.stops(depth), [*shares, 0.0], self.entry_layer(depth))
+
+    def reachable(self, depth: int) -> tuple[float, float]:
+        return self._share(depth, 0.0), self._share(depth, 1.0)
+
+    def check(self, scene: Scene) -> None:
+        stops = (self.entry_layer(scene.depth), *self.stops(scene.depth))
+        if list(stops) != sorted(set(stops)):
+            raise ParameterError(f"hidivdrop: layers {stops}", "entry, then filters, then exit, in ascending order")
+        if self.tokens and len(self.tokens) != len(stops) - 2:
+            raise ParameterError(
+                f"hidivdrop: {len(self.tokens)} tokens for {len(stops) - 2} filters", "one count per filter"
+            )
+        super().check(scene)
+
+    def counts(self, visual: int, depth: int) -> tuple[int, ...]:
+        if self.tokens:
+            return (*(min(count, visual) for count in self.tokens), 0)
+        rho = bisect(lambda ratio: self._share(depth, ratio), self.keep)
+        return (*(max(1, round(visual * rho**stage)) for stage in range(1, len(self.filters(depth)) + 1)), 0)
+
+    def edit_decoder(self, view: DecoderView) -> Edit:
+        left = self.left(view)
+        if not left:
+            return Edit.drop_all()
+        return Edit.top(view.attention("last", layer=self._layer, over="columns"), left)
+
+    def costs(self, scene: Scene) -> list[Cost]:
+        return attention_at(self.filters(scene.depth), scene, self.plan(scene), "last", layer=self._layer)
