@@ -1,0 +1,75 @@
+"""Flags that several commands share, turned into parts of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokprof.errors import InputError, ParameterError
+
+
+def words(text: str | None) -> list[str]:
+    """"todre, fastv" → ["todre", "fastv"]"""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def numbers(text: str | None, flag: str, kind: type = float) -> list[Any]:
+    """"0.25,0.1" → [0.25, 0.1]; anything else says which flag and what it wants."""
+    found = []
+    for word in words(text):
+        try:
+            found.append(kind(word))
+        except ValueError as error:
+            example = "20" if kind is int else "0.25"
+            raise ParameterError(f"{flag}: {word!r} is not a number", f"for example {flag} {example}") from error
+    return found
+
+
+def size(text: str | None, flag: str) -> tuple[int, int] | None:
+    """"640x480" → (640, 480)"""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.strip().isdigit() and 0 < int(part) <= 65536 for part in parts):
+        raise ParameterError(f"{flag}: {text!r} is not a size in pixels", f"width x height, for example {flag} 640x480")
+    return int(parts[0]), int(parts[1])
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """["tau=0.05", "fastv.layer=3"] → {"": {"tau": 0.05}, "fastv": {"layer": 3}}; "" is for every method."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ParameterError(f"--set {pair!r} is not name=value", "for example --set tau=0.05, or --set fastv.layer=3")
+        method, _, parameter = name.strip().rpartition(".")
+        found.setdefault(method, {})[parameter] = parsed(value.strip())
+    return found
+
+
+def parsed(value: str) -> Any:
+    """A number, true/false, none, or the text itself."""
+    constants = {"true": True, "false": False, "none": None}
+    if value.lower() in constants:
+        return constants[value.lower()]
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def method_grid(
+    methods: Sequence[str], keeps: Sequence[float], settings: dict[str, dict[str, Any]]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Every method at every budget: (name, parameters). Settings for methods that are not there are mistakes."""
+    strangers = sorted(set(settings) - {""} - set(methods))
+    if strangers:
+        raise InputError(f"--set {strangers[0]}.…: that method is not in --method", f"add --method {strangers[0]}")
+    grid = []
+    for name in methods:
+        own = {**settings.get("", {}), **settings.get(name, {})}
+        for keep in keeps or [None]:
+            grid.append((name, own if keep is None else {"keep": keep, **own}))
+    return grid
