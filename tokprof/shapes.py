@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Newline = Literal["none", "row", "end"]
+Newline = Literal["none", "row", "end", "start"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,9 @@ class Block:
     `tile_rows × tile_cols` passes of the vision tower, each `side × side` patches, are stitched to a
     grid; `top`/`left` rows/columns of it are cut away on both sides (unpadding); what is left has
     `rows × cols` tokens. `resampled`: the grid was interpolated or pooled, so that a token is no
-    longer one patch.
+    longer one patch. Where the tower runs at the picture's own size (one pass, patches merged to
+    tokens), `side` is only the longer side. `newline="start"`: the frame's class token in front of it,
+    which like a newline shows no place.
     """
 
     rows: int
@@ -146,7 +148,7 @@ class Block:
 
     @property
     def newlines(self) -> int:
-        return {"none": 0, "row": self.rows, "end": 1}[self.newline]
+        return {"none": 0, "row": self.rows, "end": 1, "start": 1}[self.newline]
 
     @property
     def count(self) -> int:
@@ -158,6 +160,8 @@ class Block:
 
     def tokens(self) -> Iterator[tuple[int, int]]:
         """(row, column) of each token in sequence order; a newline is (row, -1)."""
+        if self.newline == "start":
+            yield 0, -1
         for row in range(self.rows):
             for col in range(self.cols):
                 yield row, col
