@@ -47,10 +47,11 @@ def projected_tokens(scene: Scene, plan: Plan) -> int:
     """Rows that go through the projector: every patch of every tile, unless the policy chose before it."""
     if plan.projected is not None:
         return plan.projected
-    vision = scene.model.vision
+    layout, vision = scene.layout, scene.model.vision
     if is_native(vision):
-        return scene.layout.patches
-    return scene.layout.tower_passes * vision.patches
+        return layout.patches
+    class_tokens = sum(block.newline == "start" for block in layout.blocks)
+    return layout.tower_passes * vision.patches + class_tokens
 
 
 def projector_macs(scene: Scene, plan: Plan) -> int:
