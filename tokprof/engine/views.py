@@ -32,7 +32,7 @@ class LiveImageView(ImageView):
     def __init__(
         self, policy: Policy, scene: Scene, adapter: Adapter, states: VisionStates, prepared: Prepared, tokens: Tensor
     ) -> None:
-        super().__init__(policy.needs)
+        super().__init__(policy.needs | policy.optional)
         self.scene, self.tokens = scene, tokens
         self._adapter, self._states, self._prepared = adapter, states, prepared
         self._with_newlines = policy.newlines == "candidates"

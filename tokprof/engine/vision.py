@@ -42,8 +42,8 @@ class VisualIntake:
             return self.adapter.encode(self.prepared)
         depth = self.adapter.shape.vision.depth
         watch = set(self.policy.vision_layers(depth))
-        if not watch and self.policy.needs & _WATCHED:
-            watch = {self.adapter.default_watch}
+        if (self.policy.needs | self.policy.optional) & _WATCHED:
+            watch.add(self.adapter.default_watch)
         return self.adapter.encode(self.prepared, watch, tuple(self.policy.vision_stops(depth)), self._edit_tower)
 
     def _edit_tower(self, block: int, tokens: Tensor, keys: Callable[[], Tensor], sizes: Tensor) -> Edit | None:

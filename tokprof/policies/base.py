@@ -310,6 +310,7 @@ class Policy:
     paper: ClassVar[str] = ""  # title, venue, arXiv id with version
     acts: ClassVar[str] = ""  # where, in a few words, for `tokprof methods`
     needs: ClassVar[frozenset[Need]] = frozenset()
+    optional: ClassVar[frozenset[Need]] = frozenset()  # read where a model offers it, done without elsewhere
     before_projector: ClassVar[bool] = False
     data_decided: ClassVar[bool] = False  # token counts depend on the data, so the host waits for the device
     training_based: ClassVar[bool] = False  # meaningful accuracy needs weights trained with the method
