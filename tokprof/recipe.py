@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Field(gt=0)
 
@@ -44,6 +44,15 @@ class Workload(Value):
         if prompt is not None and not prompt.strip():
             raise ValueError("the prompt is empty")
         return prompt
+
+    @model_validator(mode="after")
+    def _one_kind_of_picture(self) -> Workload:
+        given = [name for name in ("images", "video", "image_size") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other")
+        if self.images and self.image_count > 1:
+            raise ValueError("image_count is for bundled and synthetic pictures; images lists its own")
+        return self
 
 
 class Setting(Value):
@@ -81,8 +90,24 @@ class Cell(Value):
     measurement: Measurement
 
 
+class Row(Value):
+    """Which row of a published table a method stands for: the names in tokprof/published."""
+
+    method: str
+    variant: str = ""
+    tokens: int | None = None  # the budget as the paper labels it, where method and variant leave it open
+
+
+class Published(Value):
+    """The table that a recipe re-runs. `rows`: one per method of the recipe; None where the paper has none."""
+
+    paper: str
+    table: str
+    rows: tuple[Row | None, ...] = ()
+
+
 class Recipe(Value):
-    """A grid: every method under every workload. `title` and `source` are for reports."""
+    """A grid: every method under every workload. `title`, `source` and `published` are for reports."""
 
     title: str = ""
     source: str = ""
@@ -91,6 +116,7 @@ class Recipe(Value):
     workloads: tuple[Workload, ...] = (Workload(),)  # type: ignore[call-arg]
     setting: Setting = Setting()
     measurement: Measurement = Measurement()  # type: ignore[call-arg]
+    published: Published | None = None
 
     def cells(self) -> Iterator[Cell]:
         for model in self.models:
