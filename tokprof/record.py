@@ -161,6 +161,7 @@ class Inputs(Stored):
     new_tokens: int
     tower_passes: int
     sha256: str
+    preprocess_ms: float | None = None  # reading and resizing the pictures; not part of a request
 
 
 class Device(Stored):

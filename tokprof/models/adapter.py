@@ -92,6 +92,8 @@ class Adapter(ABC):
     decoder: Decoder
     weights: str  # where the weights come from, for people
     trained: bool
+    attention: str = "sdpa"  # as it really runs: sdpa, eager, flash_attention_2, or flash-sdpa (torch's own kernel)
+    notes: tuple[str, ...] = ()  # what the user should know about how the model was loaded
     processor: Any = None
     tokenizer: Any = None
 

@@ -81,7 +81,8 @@ class Plan:
 
     `layers` then is the most there can be. `projected`: tokens that pass the projector (None: every
     patch). `tower`: tokens per tile entering each vision block (None: all). `side_layers`: visual
-    tokens entering each layer that runs beside the model's own.
+    tokens entering each layer that runs beside the model's own. `cached_text`: where a method also
+    forgets text.
     """
 
     layers: tuple[int, ...]
@@ -89,6 +90,7 @@ class Plan:
     projected: int | None = None
     tower: tuple[int, ...] | None = None
     side_layers: tuple[int, ...] = ()
+    cached_text: int | None = None  # text tokens left in each layer's cache; None: all of them
 
     @property
     def exact(self) -> bool:
