@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def compress_then_read(
     adapter: Adapter, policy: Policy, prepared: Prepared, clock: Clock, visual: Tensor, room: int, *, eager: bool
 ) -> Prefilled:
-    decoder, extra = adapter.decoder, policy.compress_tokens()
-    scene = prepared.scene
+    decoder, scene = adapter.decoder, prepared.scene
+    extra = policy.compress_tokens(scene)
     cut = scene.text - scene.text_after + scene.layout.count  # behind the last visual token
     clock.enter("compress")
     embedded = decoder.embed(prepared.input_ids)

@@ -49,7 +49,7 @@ def run_request(
         intake = VisualIntake(adapter, policy, prepared, clock, checked=checked)
         visual = intake.run()
         eager = attention == "eager"
-        if policy.compress_tokens() and not policy.identity:
+        if policy.compress_tokens(prepared.scene) and not policy.identity:
             assert isinstance(visual, Tensor), "a compressing policy edits nothing before the decoder"
             prefilled = compress_then_read(adapter, policy, prepared, clock, visual, new_tokens, eager=eager)
         else:

@@ -364,7 +364,7 @@ class Policy:
         """The stop at which they run on a copy of the sequence; `layer="previous"` there means the last of them."""
         return None
 
-    def compress_tokens(self) -> int:
+    def compress_tokens(self, scene: Scene) -> int:
         """Compression tokens behind the last visual token; 0: none.
 
         The engine then prefills in two passes. First: text before, visual tokens and the compression
