@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tokprof.errors import ParameterError
-from tokprof.policies.base import DecoderView, Plan, Policy, Scene, segments
+from tokprof.errors import ParameterError, UnsupportedError
+from tokprof.policies.base import DecoderView, Need, Plan, Policy, Scene, segments
 
 
 def numbers(value: Any, method: str, parameter: str) -> tuple[float, ...]:
@@ -109,6 +109,11 @@ class Staged(Policy):
 
     def check(self, scene: Scene) -> None:
         depth = scene.depth
+        if Need.ROW_ATTENTION in self.needs and not scene.text_after:
+            raise UnsupportedError(
+                f"{self.name} asks what the text behind the picture looks at, and there is none",
+                "put the question behind the picture",
+            )
         stops = self.stops(depth)
         shown = ", ".join(map(str, stops)) or "none"
         if not stops or not 0 < stops[0] <= stops[-1] < depth:
