@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 
 from tokprof.measure.clock import Clock, FakeClock
-from tokprof.measure.sampling import MachineState, Round
+from tokprof.measure.nvml import MachineState
+from tokprof.measure.sampling import Round
 
 COST = {"vision": 0.2, "prefill": 0.5, "decode": 0.3}  # share of the request
 

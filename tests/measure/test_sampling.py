@@ -11,7 +11,8 @@ import pytest
 from tests.measure.fakes import FakeMachine
 from tokprof.errors import MachineError
 from tokprof.measure.clock import Clock, FakeClock
-from tokprof.measure.sampling import MachineState, PairSamples, sample_pair
+from tokprof.measure.nvml import MachineState
+from tokprof.measure.sampling import PairSamples, sample_pair
 from tokprof.measure.stats import drift, median, ratio_interval
 from tokprof.recipe import Measurement
 

@@ -84,7 +84,9 @@ def test_a_ratio_that_may_be_one_is_said_to_be_one() -> None:
 
 def test_mann_whitney_known_values() -> None:
     # by hand: U = 12.5, mean 50, five ties of two: variance 100/12·(21 − 30/380) = 174.34, z = 37/13.204
-    assert stats.mann_whitney_p(range(10), range(5, 15)) == pytest.approx(math.erfc(37 / math.sqrt(2 * 174.342)))
+    assert stats.mann_whitney_p(range(10), range(5, 15)) == pytest.approx(
+        math.erfc(37 / math.sqrt(2 * 174.342)), rel=1e-4
+    )
     assert stats.mann_whitney_p([1, 2, 3], [1, 2, 3]) == 1.0
     assert stats.mann_whitney_p([5] * 20, [5] * 20) == 1.0
     assert stats.mann_whitney_p(range(20), range(20, 40)) < 1e-6

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from tokprof.errors import MachineError
 from tokprof.measure.clock import Clock, StageTime
+from tokprof.measure.nvml import LOW_CLOCK, MachineState
 from tokprof.measure.stats import drift, outliers, usable
 from tokprof.measure.stopping import StopRule
 from tokprof.recipe import Measurement
@@ -23,29 +24,11 @@ from tokprof.record import REQUEST_STAGES, Samples, StageSamples
 Round = Callable[[Clock], None]  # one whole request, marking its stages on the clock
 Times = Mapping[str, StageTime]
 
-LOW_CLOCK = 0.75  # of the default clock: below, a round says more of the device's mood than of the model
 WARMUP_SECONDS = 1.0
 AGAIN_AT_LEAST = 5  # dense rounds at the end
 PAUSE_SECONDS = 0.1  # after a round at low clocks, doubled as long as they last
 LONGEST_PAUSE = 2.0
 TOO_MANY_SET_ASIDE = 10  # pairs in a row: the device will not recover
-
-
-@dataclass(frozen=True)
-class MachineState:
-    """What NVML says right after a round; None where it says nothing."""
-
-    sm_clock_mhz: float | None = None
-    default_clock_mhz: float | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
-    throttle: tuple[str, ...] = ()
-
-    @property
-    def slow(self) -> bool:
-        if not self.sm_clock_mhz or not self.default_clock_mhz:
-            return False
-        return self.sm_clock_mhz < LOW_CLOCK * self.default_clock_mhz
 
 
 @dataclass(frozen=True)
