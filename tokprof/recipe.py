@@ -37,6 +37,7 @@ class Workload(Value):
     batch: int = Field(1, ge=1, le=4096)
     new_tokens: int = Field(20, ge=1, le=100_000)
     seed: int = Field(0, ge=0)
+    scale: float = Field(1.0, gt=0, le=1)  # pictures are resized by this factor before the model's own processor
 
     @field_validator("prompt")
     @classmethod

@@ -84,7 +84,9 @@ class Prefill:
                 self._ask(layer, stream)
             self.per_layer.append(stream.visual)
             self._before = stream.hidden if layer + 1 in self.stops else None
-            stream.hidden = self.decoder.run_layer(layer, stream.hidden, stream.rotary, self.cache, self._causal(stream))
+            stream.hidden = self.decoder.run_layer(
+                layer, stream.hidden, stream.rotary, self.cache, self._causal(stream)
+            )
         logits = self.decoder.logits(stream.hidden[:, -1:])[:, 0]
         return Prefilled(stream, self.cache, logits, self.mode, self.per_layer, self.used, self.memory)
 

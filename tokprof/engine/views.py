@@ -192,7 +192,9 @@ class LiveDecoderView(DecoderView):
         if over == "columns":
             picked = rows.gather(3, chosen).softmax(dim=-1)
         else:
-            picked = scores.float().softmax(dim=-1).gather(2, places[:, None, :, None].expand_as(rows)).gather(3, chosen)
+            picked = (
+                scores.float().softmax(dim=-1).gather(2, places[:, None, :, None].expand_as(rows)).gather(3, chosen)
+            )
         if weights is None:
             mean = picked.mean(dim=2)
         else:
@@ -213,7 +215,14 @@ class LiveCacheView(CacheView):
     """`entries`: (batch, visual) places of the visual tokens in the layer's cache."""
 
     def __init__(
-        self, policy: Policy, step: int, queries: Tensor, keys: Tensor, scale: float, entries: Tensor, memory: dict[str, Any]
+        self,
+        policy: Policy,
+        step: int,
+        queries: Tensor,
+        keys: Tensor,
+        scale: float,
+        entries: Tensor,
+        memory: dict[str, Any],
     ) -> None:
         super().__init__(policy.needs)
         self.step, self.visual, self.memory = step, int(entries.shape[1]), memory

@@ -1,0 +1,62 @@
+"""Attention on demand against the whole matrix, computed the slow way in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tokprof.engine import attention
+from tokprof.engine.attention import causal_mask, mean_attention
+
+BATCH, HEADS, KEY_HEADS, LENGTH, HEAD_DIM = 2, 4, 2, 11, 8
+
+
+@pytest.fixture(scope="module")
+def states() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(BATCH, HEADS, LENGTH, HEAD_DIM, generator=generator)
+    keys = torch.randn(BATCH, KEY_HEADS, LENGTH, HEAD_DIM, generator=generator)
+    return queries, keys
+
+
+def matrix(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    keys = keys.double().repeat_interleave(HEADS // KEY_HEADS, dim=1)
+    scores = queries.double() @ keys.transpose(2, 3) * 0.3
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+    return scores.masked_fill(~causal, float("-inf")).softmax(-1)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 64 << 20])
+def test_rows_of_the_causal_matrix(states: tuple, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "CHUNK_BYTES", chunk_bytes)
+    queries, keys = states
+    rows, columns = torch.tensor([[2, 5, 9], [3, 4, 10]]), torch.tensor([[0, 1, 2, 3], [1, 3, 5, 7]])
+    chosen = queries.gather(2, rows[:, None, :, None].expand(-1, HEADS, -1, HEAD_DIM))
+    found = mean_attention(chosen, keys, 0.3, row_places=rows, columns=columns)
+    for sample in range(BATCH):
+        expected = matrix(queries, keys)[sample][:, rows[sample]][:, :, columns[sample]].mean((0, 1))
+        torch.testing.assert_close(found[sample].double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_weights_and_heads(states: tuple) -> None:
+    queries, keys = states
+    rows = torch.arange(LENGTH).expand(BATCH, -1)
+    weights = torch.rand(BATCH, LENGTH, generator=torch.Generator().manual_seed(1))
+    found = mean_attention(queries, keys, 0.3, row_places=rows, columns=rows[:, :5], weights=weights, mean_heads=False)
+    expected = (matrix(queries, keys)[..., :5] * weights[:, None, :, None]).sum(2)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_over_the_columns_alone(states: tuple) -> None:
+    queries, keys = states
+    columns = torch.tensor([[1, 4, 6]]).expand(BATCH, -1)
+    found = mean_attention(queries[:, :, -1:], keys, 0.3, row_places=None, columns=columns, over="columns")
+    torch.testing.assert_close(found.sum(-1), torch.ones(BATCH))
+    wide = matrix(queries, keys)[:, :, -1].gather(2, columns[:, None].expand(-1, HEADS, -1))
+    expected = (wide / wide.sum(-1, keepdim=True)).mean(1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_mask_hides_what_comes_later() -> None:
+    mask = causal_mask(2, 3, torch.zeros(1))
+    assert (mask[0, 0] == 0).tolist() == [[True] * 4 + [False], [True] * 5]

@@ -1,0 +1,86 @@
+"""Run a recipe and print what came of it: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokprof.errors import InputError, TokprofError
+
+if TYPE_CHECKING:
+    from tokprof.recipe import Recipe
+    from tokprof.record import RunRecord
+
+FORMATS = ("table", "markdown", "csv", "json")
+
+
+def check_output(path: str | None) -> None:
+    """Whether the records can be written, before anything is measured."""
+    if path in (None, "-"):
+        return
+    target = Path(path)  # type: ignore[arg-type]
+    if target.is_dir():
+        raise InputError(f"{target} is a folder", f"give a file in it, such as {target}/run.json")
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}", "choose a folder you may write to") from error
+    if target.exists() and not os.access(target, os.W_OK):
+        raise InputError(f"cannot write {target}: permission denied", "choose another file")
+
+
+def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: str | None, yes: bool) -> None:
+    if shape not in FORMATS:
+        raise InputError(f"--format {shape!r}", f"one of {', '.join(FORMATS)}")
+    from tokprof.cli.progress import ProgressLine
+    from tokprof.profiler import Listener, profile
+    from tokprof.record import write_records
+    from tokprof.resolve import refuse_the_hopeless
+    from tokprof.scores import join_scores, read_scores
+
+    scores = read_scores(join) if join else None
+    refuse_the_hopeless(recipe, yes=yes)
+    records: list[RunRecord] = []
+
+    def finished(record: RunRecord) -> None:
+        records.append(record)
+        if json_path not in (None, "-"):
+            write_records(Path(json_path), records)  # type: ignore[arg-type]
+
+    failure: TokprofError | None = None
+    with ProgressLine() as line:
+        try:
+            profile(recipe, Listener(on_record=finished, on_stage=line.stage, on_note=line.note))
+        except TokprofError as error:
+            failure = error
+    if scores is not None:
+        records = join_scores(records, scores)
+    if records:
+        show(records, shape="json" if json_path == "-" else shape)
+    if failure is not None:
+        raise failure
+
+
+def show(records: list[RunRecord], *, shape: str) -> None:
+    if shape == "json":
+        from tokprof.record import RecordFile
+
+        print(RecordFile(records=tuple(records)).model_dump_json(indent=1))
+    elif shape == "table":
+        from rich.console import Console
+
+        from tokprof.report.table import render
+
+        console = Console(highlight=False)
+        console.print(render(records, width=console.width))
+    else:
+        from tokprof.report.export import export
+
+        sys.stdout.write(export(records, shape))

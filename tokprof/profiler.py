@@ -1,0 +1,52 @@
+"""From a recipe to records: check, load, prove parity, measure side by side, write down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tokprof.errors import TokprofError
+from tokprof.recipe import Cell, Recipe
+from tokprof.record import Failure, RunRecord, cell_key
+from tokprof.resolve import Ready, resolve
+
+
+@dataclass
+class Listener:
+    """Who wants to hear what is going on; all optional."""
+
+    on_record: Callable[[RunRecord], None] = lambda record: None
+    on_failure: Callable[[Failure], None] | None = None  # without it, the first failure ends the run
+    on_stage: Callable[[str, int], None] = lambda stage, rounds: None
+    on_note: Callable[[str], None] = lambda note: None
+
+
+def profile(recipe: Recipe, listener: Listener | None = None) -> list[RunRecord]:
+    """Measure every cell. Mistakes are found before any weight is loaded; each record is handed over when done."""
+    listener = listener or Listener()
+    return measure_all(resolve(recipe), listener)
+
+
+def measure_all(cells: list[Ready], listener: Listener) -> list[RunRecord]:
+    from tokprof.session import Session
+
+    records: list[RunRecord] = []
+    session: Session | None = None
+    for ready in cells:
+        try:
+            if session is None or not session.serves(ready):
+                session = None  # two models at once may not fit
+                session = Session(ready, listener)
+            record = session.measure(ready)
+        except TokprofError as error:
+            if listener.on_failure is None:
+                raise
+            listener.on_failure(failure_of(ready.cell, error))
+            continue
+        records.append(record)
+        listener.on_record(record)
+    return records
+
+
+def failure_of(cell: Cell, error: TokprofError) -> Failure:
+    return Failure(key=cell_key(cell), cell=cell, reason=error.message, hint=error.hint)
