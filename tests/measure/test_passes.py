@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.measure.fakes import FakeMachine
-from tokprof.measure.activity import count_activity, launches_per_stage
+from tokprof.measure.activity import activity_pass, launches_per_stage
 from tokprof.measure.clock import Clock
 from tokprof.measure.energy import measure_energy
 from tokprof.measure.memory import PeakClock, memory_pass
@@ -34,12 +34,12 @@ def test_every_way_to_wait_for_the_device_is_counted_where_it_happens() -> None:
         values.topk(2).indices.sort()
 
     with torch.inference_mode():
-        activity = count_activity(run, "cpu")
+        activity = activity_pass(run, "cpu")
     assert activity.host_syncs == {"vision": 0, "select": 7, "prefill": 0}
     assert activity.kernel_launches["vision"] == 2, "a view computes nothing"
     assert activity.kernel_launches["prefill"] == 2
     with torch.inference_mode():
-        assert count_activity(run, "cpu") == activity, "exact, so it repeats"
+        assert activity_pass(run, "cpu") == activity, "exact, so it repeats"
 
 
 def test_stages_that_alternate_are_summed() -> None:
@@ -50,7 +50,7 @@ def test_stages_that_alternate_are_summed() -> None:
             clock.enter(stage)
             value.add(1)
 
-    assert count_activity(run, "cpu").kernel_launches == {"prefill": 2, "select": 2}
+    assert activity_pass(run, "cpu").kernel_launches == {"prefill": 2, "select": 2}
 
 
 def test_launches_belong_to_the_range_they_start_in() -> None:
@@ -98,7 +98,7 @@ def test_resident_set_of_a_stage_on_a_cpu() -> None:
         torch.ones(16 << 20)
         clock.enter("decode")
 
-    memory = memory_pass(run, device="cpu", weights_bytes=7, kv_bytes=8, kv_planned_bytes=8)
+    memory = memory_pass(run, "cpu", weights_bytes=7, kv_bytes=8, kv_planned_bytes=8)
     assert memory.source == "rss"
     assert memory.stage_peak_bytes["prefill"] - memory.stage_peak_bytes["vision"] > 48 << 20
     assert memory.peak_allocated_bytes == max(memory.stage_peak_bytes.values())

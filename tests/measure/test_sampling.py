@@ -248,6 +248,20 @@ def test_throttling_is_kept_per_round() -> None:
     assert set(measure(machine, Measurement(rounds=5)).rounds_state["throttled"]) == {1.0}
 
 
+class SlowHost(FakeClock):
+    """A device that is done as soon as the host has queued its work."""
+
+    runs_behind = True
+
+
+def test_launch_bound_stages_are_reported_for_a_device_that_runs_behind() -> None:
+    machine = FakeMachine()
+    machine.clock = SlowHost(lambda: machine.now_ms)
+    bound = [warning for warning in measure(machine).warnings if "launch-bound" in warning]
+    assert [warning.partition(":")[0] for warning in bound] == ["dense", "the policy"]
+    assert not [warning for warning in measure(FakeMachine()).warnings if "launch-bound" in warning]
+
+
 def test_ten_thousand_rounds() -> None:
     machine = FakeMachine(noise=0.01)
     pair = measure(machine, Measurement(rounds=10_000, timeout=1e9))

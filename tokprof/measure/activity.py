@@ -49,7 +49,7 @@ class StageClock(NoClock):
         self.seen[stage] = None
 
 
-def count_activity(run: Round, device: str) -> Activity:
+def activity_pass(run: Round, device: str) -> Activity:
     clock, syncs, operators = StageClock(), Counter[str](), Counter[str]()
     with _HandingOver(clock, syncs), _Operators(clock, syncs, operators):
         run(clock)

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class StageTime:
 
 class Clock(ABC):
     """`enter(stage)` begins a stage and ends the one before; `read()` ends the round."""
+
+    runs_behind: ClassVar[bool] = False  # whether the device works while the host queues what comes next
 
     def __init__(self) -> None:
         self._marks: list[tuple[str, Any, float]] = []
@@ -67,6 +69,8 @@ class HostClock(Clock):
 
 class CudaClock(Clock):
     """CUDA events on the current stream."""
+
+    runs_behind = True
 
     def _mark(self) -> Any:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tokprof.measure.clock import Clock
+from tokprof.measure.clock import Clock, CudaClock
 from tokprof.measure.nvml import Gpu
 from tokprof.measure.sampling import Round
 from tokprof.record import Energy
@@ -14,6 +14,13 @@ WINDOW_SECONDS = 5.0
 IDLE_READINGS = 10
 IDLE_PAUSE_SECONDS = 0.1
 MOST_REQUESTS = 100_000
+
+
+def energy_pass(run: Round, device: str, batch: int, new_tokens: int) -> Energy | None:
+    """Joules of whole requests on torch's device; None on a CPU and on a GPU that does not count them."""
+    from tokprof.environment import open_device
+
+    return measure_energy(run, CudaClock(), open_device(device), tokens=batch * new_tokens)
 
 
 def measure_energy(

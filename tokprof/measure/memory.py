@@ -40,7 +40,7 @@ class PeakClock(NoClock):
         self._restart()
 
 
-def memory_pass(run: Round, *, device: str, weights_bytes: int, kv_bytes: int, kv_planned_bytes: int) -> Memory:
+def memory_pass(run: Round, device: str, *, weights_bytes: int, kv_bytes: int, kv_planned_bytes: int) -> Memory:
     """One whole request. `kv_bytes`: of the cache tensors, as the engine reported them."""
     if device.startswith("cuda"):
         peaks, reserved, used = _cuda_peaks(run, device)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from tokprof.errors import MachineError
 from tokprof.measure.clock import Clock, StageTime
+from tokprof.measure.launch_bound import launch_bound_warning
 from tokprof.measure.nvml import LOW_CLOCK, MachineState
 from tokprof.measure.stats import drift, outliers, usable
 from tokprof.measure.stopping import StopRule
@@ -88,12 +89,16 @@ class _Sampling:
         self._warm_up()
         reason = self._sample()
         again = self._dense_again()
+        baseline, policy = self._samples(self.baseline, reason), self._samples(self.policy, reason)
+        bound = []
+        if self.clock.runs_behind:
+            bound = [launch_bound_warning("dense", baseline), launch_bound_warning("the policy", policy)]
         return PairSamples(
-            baseline=self._samples(self.baseline, reason),
-            policy=self._samples(self.policy, reason),
+            baseline=baseline,
+            policy=policy,
             baseline_again_ms=tuple(again),
             rounds_state=_per_round(self.states),
-            warnings=tuple(self._warnings(again)),
+            warnings=(*self._warnings(again), *(warning for warning in bound if warning)),
         )
 
     def _warm_up(self) -> None:
