@@ -28,7 +28,8 @@ PARTS = ("vision", "projector", "selection", "prefill", "decode", "head")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """All that the counts depend on. `selection`: the policy's own matrix work, for one sample.
+    """All that the counts depend on. `selection`: the policy's own matrix work, for one sample;
+    `compress`: tokens into which a first pass of prefill compresses the picture, if there is such a pass.
 
     `causal`: a dense attention kernel computes the full square, a causal one half of it.
     `head`: logits of the last prompt position, as every generating engine needs, or of all of them.
@@ -37,6 +38,7 @@ class Request:
     scene: Scene
     plan: Plan
     selection: int = 0
+    compress: int = 0
     new_tokens: int = 20
     causal: work.Causal = "full"
     head: Head = "last"
@@ -47,9 +49,20 @@ class Request:
         return self.new_tokens - 1
 
     @property
-    def lengths(self) -> tuple[int, ...]:
-        """Text and visual tokens entering each decoder layer during prefill."""
-        return tuple(self.scene.text + visual for visual in self.plan.layers)
+    def passes(self) -> list[tuple[int, ...]]:
+        """Text and visual tokens entering each decoder layer, for each pass of prefill."""
+        scene = self.scene
+        if self.compress:
+            first = scene.text - scene.text_after + scene.layout.count + self.compress
+            return [(length,) * scene.depth for length in (first, scene.text_after)]
+        return [tuple(scene.text + visual for visual in self.plan.layers)]
+
+    @property
+    def visual(self) -> tuple[int, ...]:
+        """Visual tokens computed in each decoder layer during prefill."""
+        if self.compress:
+            return (self.scene.layout.count + self.compress,) * self.scene.depth
+        return self.plan.layers
 
 
 @dataclass(frozen=True)
@@ -83,23 +96,34 @@ def request(
             projected=plan.projected,
             tower=plan.tower,
             side_layers=plan.side_layers,
+            cached_text=plan.cached_text,
         )
     costs = [] if policy.identity else policy.costs(scene.seen_by(policy))
-    selection = sum(cost.macs for cost in costs)
-    return Request(scene=scene, plan=plan, selection=selection, new_tokens=new_tokens, causal=causal, head=head)
+    return Request(
+        scene=scene,
+        plan=plan,
+        selection=sum(cost.macs for cost in costs),
+        compress=0 if policy.identity else policy.compress_tokens(scene),
+        new_tokens=new_tokens,
+        causal=causal,
+        head=head,
+    )
 
 
 def exact(asked: Request) -> Work:
     scene, plan = asked.scene, asked.plan
     factor = 2 * scene.batch
-    layers = work.prefill_macs(scene, plan.layers, asked.causal)
-    positions = asked.steps + (1 if asked.head == "last" else asked.lengths[-1])
+    if asked.compress:
+        layers = (work.two_pass_macs(scene, asked.compress, asked.causal),) * scene.depth
+    else:
+        layers = work.prefill_macs(scene, plan.layers, asked.causal)
+    positions = asked.steps + (1 if asked.head == "last" else asked.passes[-1][-1])
     macs = {
         "vision": work.vision_macs(scene.model.vision, scene.layout, plan.tower),
         "projector": work.projector_macs(scene, plan),
         "selection": asked.selection + sum(work.prefill_macs(scene, plan.side_layers, asked.causal)),
         "prefill": sum(layers),
-        "decode": work.decode_macs(scene, plan.layers, asked.steps),
+        "decode": work.decode_macs(scene, plan, asked.steps),
         "head": work.head_macs(scene.model.decoder, positions),
     }
     parts = {part: factor * macs[part] for part in PARTS}
@@ -109,9 +133,13 @@ def exact(asked: Request) -> Work:
 def todre(asked: Request) -> Work:
     scene = asked.scene
     decoder, vision = scene.model.decoder, scene.model.vision
-    layers = tuple(scene.batch * equation_1(n, decoder.width, decoder.ffn) for n in asked.lengths)
+    layers = tuple(
+        scene.batch * sum(equation_1(n, decoder.width, decoder.ffn) for n in passes)
+        for passes in zip(*asked.passes, strict=True)
+    )
     tower = sum(equation_1(n, vision.width, vision.ffn) for n in work.tower_lengths(vision, scene.layout))
-    decode = sum(equation_2(n, decoder.width, decoder.ffn, asked.new_tokens) for n in asked.lengths)
+    cached = work.cache_lengths(scene, asked.plan)
+    decode = sum(equation_2(n, decoder.width, decoder.ffn, asked.new_tokens) for n in cached)
     parts = {
         "vision": scene.batch * vision.depth * tower,
         "prefill": sum(layers),
@@ -123,7 +151,7 @@ def todre(asked: Request) -> Work:
 def hidivdrop(asked: Request) -> Work:
     decoder = asked.scene.model.decoder
     layers = tuple(
-        asked.scene.batch * equation_1(visual, decoder.width, decoder.ffn, matrices=3) for visual in asked.plan.layers
+        asked.scene.batch * equation_1(visual, decoder.width, decoder.ffn, matrices=3) for visual in asked.visual
     )
     return Work("hidivdrop", "MAC", {"prefill": sum(layers)}, layers)
 
@@ -157,4 +185,4 @@ def arm_flops(
 
 def arm_bytes(policy: Policy, scene: Scene, new_tokens: int, bytes_per_value: int) -> dict[str, int]:
     """Stage → bytes that have to move between memory and processor at least; see `traffic`."""
-    return stage_bytes(scene, policy.schedule(scene), new_tokens, bytes_per_value)
+    return stage_bytes(request(policy, scene, new_tokens), bytes_per_value)

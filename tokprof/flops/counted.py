@@ -30,6 +30,7 @@ PART_OF_STAGE = {
     "vision": "vision",
     "project": "projector",
     "select": "selection",
+    "compress": "prefill",
     "prefill": "prefill",
     "first_decode": "decode",
     "decode": "decode",

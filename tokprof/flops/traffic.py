@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tokprof.flops import work
 from tokprof.policies.base import Plan, Scene
 from tokprof.shapes import DecoderShape, ModelShape, VisionShape
+
+if TYPE_CHECKING:
+    from tokprof.flops.analytic import Request
 
 
 @dataclass(frozen=True)
@@ -25,29 +29,29 @@ class Storage:
     activations: int
 
 
-def stage_bytes(scene: Scene, plan: Plan, new_tokens: int, bytes_per_value: int) -> dict[str, int]:
+def stage_bytes(asked: Request, bytes_per_value: int) -> dict[str, int]:
     """Stage → bytes moved in one request; deciding is left out, its traffic is each policy's own."""
+    scene, plan, steps = asked.scene, asked.plan, asked.steps
     decoder = scene.model.decoder
     step = _step_values(scene, plan)
-    steps = new_tokens - 1
     cached = scene.batch * decoder.depth * decoder.kv_values_per_token
     values = {
         "vision": _vision_values(scene, plan),
         "project": _projector_values(scene, plan),
-        "prefill": _prefill_values(scene, plan) + _head_values(decoder, scene.batch),
+        "prefill": _prefill_values(asked) + _head_values(decoder, scene.batch),
     }
     if steps:
         values["first_decode"] = step + cached
     if steps > 1:
-        later = steps - 1
-        values["decode"] = later * step + cached * (steps * (steps + 1) // 2 - 1)
+        values["decode"] = (steps - 1) * step + cached * (steps * (steps + 1) // 2 - 1)
     return {stage: bytes_per_value * count for stage, count in values.items()}
 
 
-def storage(scene: Scene, plan: Plan, bytes_per_value: int) -> Storage:
+def storage(asked: Request, bytes_per_value: int) -> Storage:
+    scene = asked.scene
     decoder, vision = scene.model.decoder, scene.model.vision
-    cached = sum(scene.text + visual for visual in plan.layers) * decoder.kv_values_per_token
-    longest = scene.text + max(plan.layers, default=0)
+    cached = sum(work.cache_lengths(scene, asked.plan)) * decoder.kv_values_per_token
+    longest = max(max(lengths) for lengths in asked.passes)
     in_decoder = longest * (2 * decoder.width + decoder.ffn_matrices * decoder.ffn)
     in_tower = sum(work.tower_lengths(vision, scene.layout)) * (2 * vision.width + vision.ffn_matrices * vision.ffn)
     return Storage(
@@ -73,17 +77,17 @@ def _layer_values(decoder: DecoderShape) -> int:
     return attention + 2 * decoder.width + decoder.ffn_matrices * decoder.ffn
 
 
-def _prefill_values(scene: Scene, plan: Plan) -> int:
-    decoder = scene.model.decoder
-    tokens = scene.batch * sum(scene.text + visual for visual in (*plan.layers, *plan.side_layers))
-    weights = (len(plan.layers) + len(plan.side_layers)) * decoder.layer_parameters
-    return weights + tokens * _layer_values(decoder)
+def _prefill_values(asked: Request) -> int:
+    scene, decoder = asked.scene, asked.scene.model.decoder
+    beside = [scene.text + visual for visual in asked.plan.side_layers]
+    lengths = [*(length for lengths in asked.passes for length in lengths), *beside]
+    return len(lengths) * decoder.layer_parameters + scene.batch * sum(lengths) * _layer_values(decoder)
 
 
 def _step_values(scene: Scene, plan: Plan) -> int:
     """One decode step right after prefill, its own keys and values apart: weights, head, the whole cache."""
     decoder = scene.model.decoder
-    cache = sum(scene.text + visual for visual in plan.layers) * decoder.kv_values_per_token
+    cache = sum(work.cache_lengths(scene, plan)) * decoder.kv_values_per_token
     tokens = scene.batch * decoder.depth * (_layer_values(decoder) - decoder.kv_values_per_token)
     weights = decoder.depth * decoder.layer_parameters
     return weights + tokens + scene.batch * cache + _head_values(decoder, scene.batch)

@@ -32,11 +32,27 @@ def prefill_macs(scene: Scene, layers: Sequence[int], causal: Causal = "full") -
     return tuple(layer_macs(scene.model.decoder, n, pairs(n, n, causal)) for n in lengths)
 
 
-def decode_macs(scene: Scene, layers: Sequence[int], steps: int) -> int:
-    """`steps` generated tokens, one at a time; step t attends to a layer's own cache, itself included."""
+def two_pass_macs(scene: Scene, compress: int, causal: Causal = "full") -> int:
+    """One layer of a prefill that first compresses everything up to the last visual token into a few tokens.
+
+    The text behind then reads those and itself, under a mask that no kernel skips.
+    """
+    first = scene.text - scene.text_after + scene.layout.count + compress
+    reading = pairs(scene.text_after, compress + scene.text_after)
     decoder = scene.model.decoder
+    return layer_macs(decoder, first, pairs(first, first, causal)) + layer_macs(decoder, scene.text_after, reading)
+
+
+def cache_lengths(scene: Scene, plan: Plan) -> tuple[int, ...]:
+    """Entries in each layer's cache after prefill."""
+    text = scene.text if plan.cached_text is None else plan.cached_text
+    return tuple(text + visual for visual in plan.layers)
+
+
+def decode_macs(scene: Scene, plan: Plan, steps: int) -> int:
+    """`steps` generated tokens, one at a time; step t attends to a layer's own cache, itself included."""
     growth = steps * (steps + 1) // 2
-    return sum(layer_macs(decoder, steps, steps * (scene.text + visual) + growth) for visual in layers)
+    return sum(layer_macs(scene.model.decoder, steps, steps * cached + growth) for cached in cache_lengths(scene, plan))
 
 
 def head_macs(decoder: DecoderShape, positions: int) -> int:
