@@ -60,7 +60,9 @@ def anyres(side: int = 4, tile_rows: int = 2, tile_cols: int = 2, top: int = 0, 
     return scene_of(*tiled(side, tile_rows, tile_cols, top, left), tiling="anyres", **more)
 
 
-def tiled(side: int, tile_rows: int, tile_cols: int, top: int = 0, left: int = 0, image: int = 0) -> tuple[Block, Block]:
+def tiled(
+    side: int, tile_rows: int, tile_cols: int, top: int = 0, left: int = 0, image: int = 0
+) -> tuple[Block, Block]:
     grid = Block(
         rows=tile_rows * side - 2 * top,
         cols=tile_cols * side - 2 * left,
@@ -72,7 +74,7 @@ def tiled(side: int, tile_rows: int, tile_cols: int, top: int = 0, left: int = 0
         left=left,
         newline="row",
     )
-    return Block(rows=side, cols=side, side=side, image=image, thumbnail=True), grid
+    return [Block(rows=side, cols=side, side=side, image=image, thumbnail=True), grid]
 
 
 def several(images: int = 2, side: int = 4, **more: Any) -> Scene:

@@ -1,0 +1,42 @@
+"""Multiply–accumulates of looking into the vision tower, for one sample.
+
+A class token's row needs its query, every token's key, and their product; without a class token
+"attention received" needs every query too. Softmax and means are no matrix work.
+"""
+
+from __future__ import annotations
+
+from tokprof.policies.base import Scene
+
+
+def pass_lengths(scene: Scene) -> list[int]:
+    """Tokens of each pass through the tower: square tiles, or whole pictures at their own size."""
+    vision = scene.model.vision
+    if scene.model.tiling == "native":
+        return [block.patches * vision.merge_side**2 for block in scene.layout.blocks]
+    return [vision.tokens] * scene.layout.tower_passes
+
+
+def class_row_macs(scene: Scene) -> int:
+    width = scene.model.vision.width
+    return sum(width**2 + length * width**2 + length * width for length in pass_lengths(scene))
+
+
+def received_macs(scene: Scene) -> int:
+    width = scene.model.vision.width
+    return sum(2 * length * width**2 + length**2 * width for length in pass_lengths(scene))
+
+
+def saliency_macs(scene: Scene) -> int:
+    return class_row_macs(scene) if scene.model.vision.cls_token else received_macs(scene)
+
+
+def key_macs(scene: Scene) -> int:
+    """Keys of the patches; the class token's is not needed."""
+    vision = scene.model.vision
+    return sum((length - int(vision.cls_token)) * vision.width**2 for length in pass_lengths(scene))
+
+
+def projects_by_token(scene: Scene) -> bool:
+    """Whether the projector can run on chosen tokens alone: one patch, one visual token."""
+    return scene.model.tiling not in ("native", "anyres-max")
