@@ -131,6 +131,8 @@ def _anyres(shape: ModelShape, size: Size, image: int) -> list[Block]:
     else:
         left = (cols - int(round(width * (rows / height), 7))) // 2
     rows, cols, resampled = rows - 2 * top, cols - 2 * left, False
+    if not rows or not cols:
+        raise WorkloadError(f"a picture of {width}×{height} is too narrow for this model", "crop it")
     if shape.max_tiles:
         ratio = math.sqrt(rows * cols / (shape.max_tiles * vision.patches))
         if ratio > 1.1:

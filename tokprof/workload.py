@@ -78,9 +78,7 @@ def request_of(workload: Workload, entry: Entry) -> Request:
     else:
         layout = image_layout(shape, [picture.size for picture in pictures], workload.anyres)
     samples, repeated = _batch(pictures, workload)
-    return Request(
-        samples=samples, video=video, prompt=prompt, description=description + repeated, layout=layout
-    )
+    return Request(samples=samples, video=video, prompt=prompt, description=description + repeated, layout=layout)
 
 
 def scene_of(workload: Workload, entry: Entry) -> Scene:
@@ -250,7 +248,7 @@ def _folder_frames(folder: Path, wanted: int, asked: int | None) -> list[Image]:
 def _file_frames(path: Path, wanted: int) -> list[Image]:
     _check_file(path, "video", "")
     try:
-        import av
+        import av  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise WorkloadError(
             f"video files need PyAV to be read ({path})", "pip install av, or give a folder of frames"

@@ -72,7 +72,7 @@ NEXT_GRIDS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 ONEVISION_GRIDS = tuple((384 * rows, 384 * cols) for rows in range(1, 7) for cols in range(1, 7))
 QWEN_PIXELS = (56 * 56, 16384 * 28 * 28)
 
-Template = Literal["vicuna", "vicuna-system", "mistral", "chatml", "qwen-vl", "demo"]
+Template = Literal["vicuna", "vicuna-system", "mistral", "chatml", "qwen-vl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,9 +230,8 @@ def demo_folder() -> Path:
 def _known() -> Mapping[str, Entry]:
     entries = {entry.name: entry for entry in _entries()}
     if (demo_folder() / "config.json").is_file():
-        shape = _shape_in(demo_folder(), "demo")
-        side = 2 * shape.vision.image_px
-        entries["demo"] = Entry(shape=shape, folder=demo_folder(), template="demo", picture=(side, side))
+        shape = shape_in(demo_folder(), "demo")
+        entries["demo"] = Entry(shape=shape, folder=demo_folder(), picture=(672, 672))
     return entries
 
 
@@ -276,11 +275,11 @@ def cached_folder(repository: str) -> Path | None:
 def _from_folder(folder: Path, name: str, local: Path | None) -> Entry:
     from tokprof.models.configuration import template_of
 
-    shape = _shape_in(folder, name)
+    shape = shape_in(folder, name)
     return Entry(shape=shape, repository="" if local else name, folder=local, template=template_of(shape.family))
 
 
-def _shape_in(folder: Path, name: str) -> ModelShape:
+def shape_in(folder: Path, name: str) -> ModelShape:
     from tokprof.models.configuration import shape_of
 
     path = folder / "config.json"

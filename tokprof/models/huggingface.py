@@ -1,0 +1,192 @@
+"""What all families share: one of Hugging Face's models, its processor, and how a request becomes tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tokprof.errors import WorkloadError
+from tokprof.models.adapter import Adapter, Prepared, VisionStates
+from tokprof.models.catalog import Entry
+from tokprof.models.decoder import Decoder
+from tokprof.models.prompts import chat_text, estimated_text, made_up_ids
+from tokprof.shapes import VisualLayout
+from tokprof.workload import Request, request_of, scene
+
+if TYPE_CHECKING:
+    from tokprof.recipe import Workload
+
+
+class HuggingFaceAdapter(Adapter):
+    """`processor` turns pictures into pixels; without a `tokenizer` the prompt's ids are made up, which is said."""
+
+    video_token: ClassVar[bool] = False  # whether videos have a placeholder of their own
+
+    def __init__(self, entry: Entry, model: nn.Module, *, processor: Any = None, tokenizer: Any = None) -> None:
+        self.entry, self.shape, self.model = entry, entry.shape, model.eval()
+        self.tokenizer = tokenizer
+        self.processor = processor if processor is not None else self.build_processor()
+        self.weights, self.trained = "random", False
+        self.notes: tuple[str, ...] = ()  # what a person should know about how it was loaded
+        whole: Any = model
+        self.config: Any = whole.config
+        self.inner: Any = whole.model
+        self.decoder = Decoder(whole.model.language_model, whole.lm_head)
+
+    @abstractmethod
+    def build_processor(self) -> Any:
+        """An image processor from the shape alone."""
+
+    @abstractmethod
+    def pixels(self, request: Request) -> dict[str, Tensor]:
+        """What Hugging Face's forward takes beside the ids, on the CPU in fp32; samples behind each other."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.decoder.parameters_dtype()
+
+    def prepare(self, workload: Workload) -> Prepared:
+        began = time.perf_counter()
+        request = request_of(workload, self.entry)
+        tensors = self.pixels(request)
+        ids, said = self._token_ids(request, workload.seed)
+        prepared = self._assemble(request, tensors, ids, said, workload.batch)
+        prepared_ms = (time.perf_counter() - began) * 1e3
+        return self._moved(prepared, prepared_ms)
+
+    def _assemble(
+        self, request: Request, tensors: dict[str, Tensor], ids: list[int], said: str, batch: int
+    ) -> Prepared:
+        placeholder = self.placeholder(request.video)
+        visual = [index for index, token in enumerate(ids) if token == placeholder]
+        text = [index for index, token in enumerate(ids) if token != placeholder]
+        assert len(visual) == request.layout.count, "placeholders and visual tokens differ"
+        positions, after_last = self.positions(ids, request)
+        return Prepared(
+            input_ids=torch.tensor([ids]).expand(batch, -1).contiguous(),
+            visual_index=torch.tensor(visual),
+            text_index=torch.tensor(text),
+            positions=positions.unsqueeze(-2).expand(*positions.shape[:-1], batch, -1).contiguous(),
+            next_position=after_last,
+            tensors=tensors,
+            scene=scene(self.entry, request.layout, visual[0], len(text) - visual[0], batch),
+            places=self.places(request.layout),
+            description=f"{request.description}; {said}",
+            image_sizes=request.sizes,
+            frames=len(request.samples[0]) if request.video else 0,
+            prompt=request.prompt,
+            sha256=_digest(ids, tensors),
+        )
+
+    def _moved(self, prepared: Prepared, prepared_ms: float) -> Prepared:
+        """The same on the model's device, floating-point numbers in the model's dtype."""
+        device, dtype = self.device, self.dtype
+
+        def there(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+        fields = {name: getattr(prepared, name) for name in prepared.__dataclass_fields__}
+        for name in ("input_ids", "visual_index", "text_index", "positions"):
+            fields[name] = there(fields[name])
+        for name in ("tensors", "places"):
+            fields[name] = {key: there(value) for key, value in fields[name].items()}
+        fields["preprocess_ms"] = prepared_ms
+        return Prepared(**fields)
+
+    def places(self, layout: VisualLayout) -> dict[str, Tensor]:
+        return {name: torch.tensor(layout.column(name)) for name in ("tile", "block", "row", "col", "patch")}
+
+    def positions(self, ids: list[int], request: Request) -> tuple[Tensor, int]:
+        """Rotary ids of one sample, (sequence,) or (3, sequence), and the one of the first generated token."""
+        return torch.arange(len(ids)), len(ids)
+
+    def placeholder(self, video: bool) -> int:
+        name = "video_token_id" if video and self.video_token else "image_token_id"
+        token: int = getattr(self.config, name)
+        return token
+
+    def _token_ids(self, request: Request, seed: int) -> tuple[list[int], str]:
+        """One sample's ids with a placeholder for every visual token, and a word on where they come from."""
+        placeholder = self.placeholder(request.video)
+        counts = list(request.layout.image_counts)
+        if self.tokenizer is None:
+            before, after = estimated_text(self.entry.template, request.visuals, request.prompt)
+            made_up = made_up_ids(before + after, self._ordinary_ids(), seed)
+            ids = [*made_up[:before], *(sum(counts) * [placeholder]), *made_up[before:]]
+            return self.with_markers(
+                ids, request
+            ), f"about {before + after} text tokens, made up (no tokenizer at hand)"
+        encoded = self._encoded(request)
+        if encoded.count(placeholder) != request.visuals:
+            raise WorkloadError(
+                f"the prompt shows {encoded.count(placeholder)} pictures instead of {request.visuals}",
+                "leave placeholders such as <image> out of the prompt",
+            )
+        left = iter(counts)
+        ids = [token for each in encoded for token in (next(left) * [each] if each == placeholder else [each])]
+        return ids, f"{len(encoded) - request.visuals} text tokens"
+
+    def with_markers(self, ids: list[int], request: Request) -> list[int]:
+        """Made-up ids in which whatever must stand around the pictures stands there."""
+        return ids
+
+    def _ordinary_ids(self) -> int:
+        """Ids below this one are no placeholders."""
+        special = [value for name, value in vars(self.config).items() if name.endswith(("_token_id", "_token_index"))]
+        return min([self.shape.decoder.vocab, *(value for value in special if isinstance(value, int) and value > 2)])
+
+    def _encoded(self, request: Request) -> list[int]:
+        """The chat template's tokens, one placeholder per picture or video."""
+        tokenizer = self.tokenizer
+        kind = "video" if request.video else "image"
+        if tokenizer.chat_template:
+            content = [*(request.visuals * [{"type": kind}]), {"type": "text", "text": request.prompt}]
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+        else:
+            word = tokenizer.convert_ids_to_tokens(self.placeholder(request.video))
+            text = chat_text(self.entry.template, word, request.visuals, request.prompt)
+        begins = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+        ids: list[int] = tokenizer(text, add_special_tokens=not begins)["input_ids"]
+        return ids
+
+    def forward_inputs(self, prepared: Prepared) -> dict[str, Any]:
+        """For Hugging Face's forward; where it has no such way of tiling, it is handed finished embeddings."""
+        mask = torch.ones_like(prepared.input_ids)
+        if self.foreign_to_forward(prepared):
+            return {"inputs_embeds": self.embeddings(prepared), "attention_mask": mask}
+        return {"input_ids": prepared.input_ids, "attention_mask": mask, **prepared.tensors}
+
+    def foreign_to_forward(self, prepared: Prepared) -> bool:
+        return False
+
+    def embeddings(self, prepared: Prepared) -> Tensor:
+        """The decoder's input, (batch, sequence, width), nothing dropped."""
+        visual = self.embed_visual(self.encode(prepared), prepared)
+        text = self.decoder.embed(prepared.input_ids)
+        return text.index_copy(1, prepared.visual_index, visual.to(text.dtype))
+
+    def by_sample(self, per_tile: Tensor, prepared: Prepared) -> Tensor:
+        """(tiles of all samples, patches, …) → (batch, patches of a sample's tiles, …)."""
+        return per_tile.reshape(prepared.batch, -1, *per_tile.shape[2:])
+
+    def merged_tokens(self, states: VisionStates, prepared: Prepared) -> Tensor:
+        """Tokens that were merged inside the tower, tile by tile: no grid, hence no newlines."""
+        return self.by_sample(self.project(states.features), prepared)
+
+
+def _digest(ids: list[int], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(repr(ids).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

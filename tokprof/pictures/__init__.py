@@ -1,0 +1,1 @@
+"""The bundled pictures and the script that draws them."""
