@@ -9,12 +9,23 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from typing import Annotated
 
 import typer
 
 from tokprof.errors import TokprofError
 
 INTERRUPTED = 130
+
+
+def _about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from tokprof import __version__
+
+        print(f"tokprof {__version__}")
+        raise typer.Exit
 
 
 def build_app() -> typer.Typer:
@@ -27,6 +38,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback(invoke_without_command=True)(_about)
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name):
         register = getattr(importlib.import_module(f"{__name__}.{module.name}"), "register", None)
         if register is not None:

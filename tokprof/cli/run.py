@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from tokprof.errors import InputError, ParameterError
 if TYPE_CHECKING:
     from tokprof.recipe import Recipe
 
+Part = TypeVar("Part")
 WORKLOAD, SETTING, MEASURING, OUTPUT = "What the model is asked", "Where it runs", "How it is measured", "Output"
 
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     recipe_file: Annotated[
-        Path | None, typer.Argument(metavar="[RECIPE]", help="A recipe (YAML); flags win over it.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe (YAML); flags win over it.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="See `tokprof models`; a folder or a hub repository works too.")
@@ -134,9 +135,9 @@ def _scores(value: str | None) -> tuple[str | None, str | None]:
 def recipe_of(given: dict[str, Any]) -> Recipe:
     """Flags on top of a recipe file, or flags alone."""
     from tokprof.recipe import Measurement, Method, Recipe, Setting, Workload
-    from tokprof.recipe_file import load_recipe, validated
+    from tokprof.recipe_file import locate, read_recipe
 
-    base = load_recipe(given["recipe_file"]) if given["recipe_file"] else None
+    base = read_recipe(locate(given["recipe_file"])) if given["recipe_file"] else None
     models = flags.words(given["model"]) or (list(base.models) if base else ["demo"])
     names = flags.words(given["method"])
     if not names and base is None:
@@ -161,7 +162,7 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
         seed=given["seed"],
     )
     workloads = [
-        validated(Workload, {**old.model_dump(), **told, **_told(batch=size, new_tokens=length)})
+        _validated(Workload, {**old.model_dump(), **told, **_told(batch=size, new_tokens=length)})
         for old in (base.workloads if base else [Workload()])  # type: ignore[call-arg]
         for size in batches
         for length in lengths
@@ -175,10 +176,24 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
         models=tuple(models),
         methods=tuple(methods),
         workloads=tuple(workloads),
-        setting=validated(Setting, {**(base.setting.model_dump() if base else {}), **setting}),
-        measurement=validated(Measurement, {**(base.measurement.model_dump() if base else {}), **measurement}),
+        setting=_validated(Setting, {**(base.setting.model_dump() if base else {}), **setting}),
+        measurement=_validated(Measurement, {**(base.measurement.model_dump() if base else {}), **measurement}),
     )
     return _with_budgets(recipe, budgets, given["match"])
+
+
+def _validated(kind: type[Part], values: dict[str, Any]) -> Part:
+    """A part of the recipe; what is wrong with it is said in the words of the command line."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).removesuffix("s").replace("_", "-")
+        raise ParameterError(
+            f"{flag} {first['input']!r}: {first['msg'].lower()}", "`tokprof run --help` shows what fits"
+        ) from error
 
 
 def _told(**values: Any) -> dict[str, Any]:
