@@ -37,7 +37,7 @@ def load(
     import torch
 
     from tokprof.models.catalog import find
-    from tokprof.models.files import processor_and_tokenizer
+    from tokprof.models.files import processor_in, tokenizer_in
     from tokprof.models.weights import Wish, obtain
 
     entry = find(name) if isinstance(name, str) else name
@@ -47,7 +47,10 @@ def load(
     )
     adapter_class, model_class = classes(entry.shape.family)
     loaded = obtain(entry, model_class, wish)
-    processor, tokenizer = processor_and_tokenizer(loaded.folder) if loaded.folder else (None, None)
+    processor = tokenizer = None
+    if loaded.folder is not None:
+        processor = processor_in(loaded.folder, adapter_class.processor_class())
+        tokenizer = tokenizer_in(loaded.folder)
     adapter: HuggingFaceAdapter = adapter_class(loaded.entry, loaded.model, processor=processor, tokenizer=tokenizer)
     adapter.weights, adapter.trained, adapter.notes = loaded.source, loaded.trained, (*loaded.notes, *said)
     return adapter

@@ -7,6 +7,8 @@ neither: videos are prepared frame by frame with the image processor.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,33 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def processor_and_tokenizer(folder: Path) -> tuple[Any, Any]:
-    """Each is None where the folder has no files for it."""
-    from transformers import AutoImageProcessor, AutoTokenizer
+def processor_in(folder: Path, processor_class: Any) -> Any:
+    """None where the folder has no files for it. `processor_class`: the family's own, over Pillow."""
+    if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        return None
+    with _reading(folder, "image processor"):
+        return processor_class.from_pretrained(folder, local_files_only=True)
 
-    processor = tokenizer = None
+
+def tokenizer_in(folder: Path) -> Any:
+    """None where the folder has no files for it."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None
+    with _reading(folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer.chat_template = _chat_template(folder) or tokenizer.chat_template
+    return tokenizer
+
+
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
     try:
         with quiet():
-            if any((folder / name).is_file() for name in PROCESSOR_FILES):
-                processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
-            if any((folder / name).is_file() for name in TOKENIZER_FILES):
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            yield
     except Exception as error:  # whatever is wrong with a user's files
-        raise InputError(f"the processor in {folder} cannot be loaded: {error}", "is the folder complete?") from error
-    if tokenizer is not None:
-        tokenizer.chat_template = _chat_template(folder) or tokenizer.chat_template
-    return processor, tokenizer
+        raise InputError(f"the {what} in {folder} cannot be loaded: {error}", "is the folder complete?") from error
 
 
 def _chat_template(folder: Path) -> str | None:

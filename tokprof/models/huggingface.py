@@ -30,7 +30,9 @@ class HuggingFaceAdapter(Adapter):
     def __init__(self, entry: Entry, model: nn.Module, *, processor: Any = None, tokenizer: Any = None) -> None:
         self.entry, self.shape, self.model = entry, entry.shape, model.eval()
         self.tokenizer = tokenizer
-        self.processor = processor if processor is not None else self.build_processor()
+        self.processor = processor
+        if processor is None:
+            self.processor = self.processor_class()(**self.processor_options())
         self.weights, self.trained = "random", False
         self.notes: tuple[str, ...] = ()  # what a person should know about how it was loaded
         whole: Any = model
@@ -38,9 +40,14 @@ class HuggingFaceAdapter(Adapter):
         self.inner: Any = whole.model
         self.decoder = Decoder(whole.model.language_model, whole.lm_head)
 
+    @staticmethod
     @abstractmethod
-    def build_processor(self) -> Any:
-        """An image processor from the shape alone."""
+    def processor_class() -> Any:
+        """Hugging Face's image processor for this family, the one over Pillow."""
+
+    @abstractmethod
+    def processor_options(self) -> dict[str, Any]:
+        """Its options where no file tells them: from the shape alone."""
 
     @abstractmethod
     def pixels(self, request: Request) -> dict[str, Tensor]:

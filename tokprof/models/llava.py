@@ -30,11 +30,15 @@ class Llava(HuggingFaceAdapter):
         vision = self.shape.vision
         self.tower = Tower(self.inner.vision_tower, cls_token=vision.cls_token, layers_run=vision.layers_run)
 
-    def build_processor(self) -> Any:
+    @staticmethod
+    def processor_class() -> Any:
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+        return CLIPImageProcessorPil
+
+    def processor_options(self) -> dict[str, Any]:
         side = self.shape.vision.image_px
-        return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
 
     def pixels(self, request: Request) -> dict[str, Tensor]:
         return {"pixel_values": self.processor(images=request.pictures, return_tensors="pt")["pixel_values"]}
@@ -89,15 +93,15 @@ class Llava(HuggingFaceAdapter):
 class LlavaNext(Llava):
     family: ClassVar[str] = "llava_next"
 
-    def build_processor(self) -> Any:
+    @staticmethod
+    def processor_class() -> Any:
         from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-        side = self.shape.vision.image_px
-        return LlavaNextImageProcessorPil(
-            size={"shortest_edge": side},
-            crop_size={"height": side, "width": side},
-            image_grid_pinpoints=[list(grid) for grid in self.shape.grids_px],
-        )
+        return LlavaNextImageProcessorPil
+
+    def processor_options(self) -> dict[str, Any]:
+        grids = [list(grid) for grid in self.shape.grids_px]
+        return {**super().processor_options(), "image_grid_pinpoints": grids}
 
     def pixels(self, request: Request) -> dict[str, Tensor]:
         options: dict[str, Any] = {}
