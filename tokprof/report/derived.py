@@ -27,8 +27,16 @@ class Side:
         return self.arm.method
 
     @property
+    def given(self) -> dict[str, object]:
+        """The parameters that were asked for, and `keep` in any case; the arm has all of them."""
+        if self.dense:
+            return {}
+        kept = {"keep": self.arm.parameters["keep"]} if "keep" in self.arm.parameters else {}
+        return {**kept, **self.record.cell.method.parameters}
+
+    @property
     def budget(self) -> str:
-        return ", ".join(f"{name}={_short(value)}" for name, value in self.arm.parameters.items())
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.given.items())
 
     @property
     def label(self) -> str:
@@ -47,10 +55,10 @@ def short_labels(rows: Sequence[Side]) -> list[str]:
     """Names, with only those parameters by which rows of the same method differ."""
     labels = []
     for row in rows:
-        alike = [other.arm.parameters for other in rows if other.name == row.name]
+        alike = [other.given for other in rows if other.name == row.name]
         telling = [
             f"{name}={_short(value)}"
-            for name, value in row.arm.parameters.items()
+            for name, value in row.given.items()
             if any(other.get(name) != value for other in alike)
         ]
         labels.append(" ".join([row.name, ", ".join(telling)]).strip())

@@ -14,7 +14,8 @@ from tokprof.report.derived import Side
 from tokprof.report.table import about_machine, about_model, about_workload, warnings
 
 PAPER_COLUMNS = (
-    "layer_mean", "flops", "first_token_ms", "request_ms", "speedup", "peak_bytes", "requests_per_s", "greedy", "accuracy"
+    "layer_mean", "flops", "first_token_ms", "request_ms", "speedup",
+    "peak_bytes", "requests_per_s", "greedy", "accuracy",
 )  # fmt: skip
 NO_CHANGE = ("speedup", "flops_ratio", "accuracy", "first_token_kl", "top1", "greedy")  # ratios and scores speak alone
 

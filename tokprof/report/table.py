@@ -18,6 +18,7 @@ from tokprof.record import RunRecord
 from tokprof.report import derived
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
+from tokprof.report.explain import sentence
 
 GAP = 2  # between columns
 LABEL_LIMIT = 20
@@ -122,17 +123,22 @@ def _widest(labels: Sequence[str]) -> int:
 def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
     yield Text("")
     yield Text(NOTE, style="dim")
+    for line in reasons(records):
+        yield Text(line)
     for warning, methods in warnings(records).items():
-        line = Text(f"! {warning}", style="yellow")
-        if len(methods) < len(records):
-            line.append(f" ({', '.join(methods)})")
-        yield line
+        whose = f" ({', '.join(methods)})" if len(methods) < len(records) else ""
+        yield Text(f"! {warning}{whose}", style="yellow")
 
 
 NOTE = (
     "Medians. Speed-up: whole request, dense ÷ method, in brackets the 95 % interval. "
     "FLOPs ÷: those of the dense model ÷ the method's (2 per multiply–accumulate, everything counted)."
 )
+
+
+def reasons(records: Sequence[RunRecord]) -> list[str]:
+    """Per policy, why the request is not as many times faster as its FLOPs are fewer."""
+    return [found for record in records if (found := sentence(record))]
 
 
 def warnings(records: Sequence[RunRecord]) -> dict[str, list[str]]:
