@@ -1,0 +1,56 @@
+"""Whether times have changed: four answers, and "same" has to be earned like "slower".
+
+Slower needs all of: a gap over the threshold, [least, upper quartile] ranges that do not touch, and ranks
+that chance explains less than 2 times in 1000. Same needs a gap within the threshold and an interval that
+rules out a change of 5 %. Whatever is neither is ambiguous: noise hides the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tokprof.measure.stats import Interval, mann_whitney_p, ratio_interval, summarize, usable
+
+Change = Literal["same", "faster", "slower", "ambiguous"]
+
+LEAST_THRESHOLD = 0.01
+RULED_OUT = 0.05  # "same" says that a change of this size would have been seen
+CHANCE = 0.002
+
+
+@dataclass(frozen=True)
+class Judgement:
+    change: Change
+    slowdown: Interval | None = None  # after ÷ before; None where there is nothing to compare
+    p: float = 1.0
+    threshold: float = LEAST_THRESHOLD
+
+    @property
+    def surely_not_slower(self) -> bool:
+        """Even the upper end of the interval is within the threshold."""
+        return self.slowdown is not None and self.slowdown.high <= 1 + self.threshold
+
+
+def judge(
+    before: Sequence[float], after: Sequence[float], *, threshold: float = LEAST_THRESHOLD, seed: int = 0
+) -> Judgement:
+    """Of two sets of times that were not measured in pairs."""
+    if not usable(before) or not usable(after):
+        return Judgement("ambiguous", threshold=threshold)
+    slowdown = ratio_interval(after, before, seed, paired=False)
+    p = mann_whitney_p(before, after)
+    return Judgement(_change(before, after, slowdown, p, threshold), slowdown, p, threshold)
+
+
+def _change(before: Sequence[float], after: Sequence[float], slowdown: Interval, p: float, threshold: float) -> Change:
+    gap = max(slowdown.ratio, 1 / slowdown.ratio) - 1
+    if gap > threshold:
+        first, second = summarize(before), summarize(after)
+        apart = first.high_quartile < second.least or second.high_quartile < first.least
+        if apart and p < CHANCE:
+            return "slower" if slowdown.ratio > 1 else "faster"
+        return "ambiguous"
+    within = slowdown.low >= 1 / (1 + RULED_OUT) and slowdown.high <= 1 + RULED_OUT
+    return "same" if within else "ambiguous"
