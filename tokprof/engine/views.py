@@ -108,6 +108,7 @@ class LiveDecoderView(DecoderView):
         self.scene, self.stop, self.memory = scene, stop, memory
         self._stream, self._decoder, self._previous, self._official = stream, decoder, previous, official
         self.tokens = stream.visual_tokens()
+        self._next_keys: Tensor | None = None
 
     @property
     def before(self) -> Tensor:
@@ -169,7 +170,9 @@ class LiveDecoderView(DecoderView):
             index, entering, cache = self._ran()
             return index, entering, cache.keys(index)
         index, entering = self.stop, self._stream.hidden
-        return index, entering, self._decoder.keys(index, entering, self._stream.rotary)
+        if self._next_keys is None:  # attention and keys of the same layer share them
+            self._next_keys = self._decoder.keys(index, entering, self._stream.rotary)
+        return index, entering, self._next_keys
 
     def _whole_matrix(
         self,

@@ -43,8 +43,14 @@ def distances(points: Tensor) -> Tensor:
 
 
 def cluster_means(points: Tensor, cluster: Tensor, clusters: int) -> Tensor:
-    """Plain mean of each cluster's points: (batch, clusters, width), fp32."""
-    sums = points.new_zeros((points.shape[0], clusters, points.shape[2]), dtype=points.float().dtype)
-    sums = sums.scatter_add(1, cluster[..., None].expand_as(points), points.float())
-    sizes = sums.new_zeros(sums.shape[:2]).scatter_add(1, cluster, sums.new_ones(cluster.shape))
-    return sums / sizes[..., None]
+    """Plain mean of each cluster's points: (batch, clusters, width), fp32; a product with a 0/1 matrix."""
+    import torch
+
+    members = cluster[:, None] == torch.arange(clusters, device=points.device)[None, :, None]
+    weights = members.float() / members.sum(dim=-1, keepdim=True)
+    return weights @ points.float()
+
+
+def clustering_macs(points: int, clusters: int, width: int) -> int:
+    """Work of `density_peaks` and `cluster_means`: pairwise products, and the sums."""
+    return points * (points + clusters) * width

@@ -27,7 +27,6 @@ class FastV(Staged):
     paper: ClassVar[str] = "An Image is Worth 1/2 Tokens After Layer 2, ECCV 2024, arXiv 2403.06764v3"
     acts: ClassVar[str] = "decoder, one cut after layer 2"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ROW_ATTENTION})
-    optional: ClassVar[frozenset[Need]] = frozenset({Need.COLUMN_ATTENTION})
     published_layers: ClassVar[tuple[int, ...]] = (2,)
 
     keep: float = 0.5
@@ -37,6 +36,8 @@ class FastV(Staged):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_choice("query", ("last", "all"))
+        if self.query == "all":
+            object.__setattr__(self, "needs", self.needs | {Need.COLUMN_ATTENTION})
 
     def reachable(self, depth: int) -> tuple[float, float]:
         return 0.0, 1.0

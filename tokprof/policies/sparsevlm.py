@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tokprof.policies.attention_costs import attention_at
 from tokprof.policies.base import Cost, DecoderView, Edit, Need, Positions, Scene, top_indices
-from tokprof.policies.density_peaks import cluster_means, density_peaks
+from tokprof.policies.density_peaks import cluster_means, clustering_macs, density_peaks
 from tokprof.policies.merged_tokens import kept_then_merged, left_out
 from tokprof.policies.stages import Staged, bisect, integers, layer_share
 
@@ -133,7 +133,7 @@ class SparseVLM(Staged):
         looking = attention_at(self.stops(scene.depth), scene, plan, "instruction", layer="previous")
         present = [plan.layers[stop - 1] for stop in self.stops(scene.depth)]
         dropped = [before - kept for before, kept in zip(present, self.kept(scene.visual, scene.depth), strict=True)]
-        merging = [Cost("distances", recycled(count) ** 2 * width) for count in dropped]
+        merging = [Cost("clusters", clustering_macs(recycled(count), clusters(count), width)) for count in dropped]
         return [choosing, *looking, *merging]
 
 
