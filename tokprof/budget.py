@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tokprof.errors import ParameterError, TokprofError
+from tokprof.flops import analytic
 from tokprof.policies.base import Policy, Scene
 
-Metric = Literal["layer-mean", "flops", "kv-bytes"]
 UNITS = {"layer-mean": "visual tokens per layer", "flops": "FLOPs", "kv-bytes": "KV bytes per sample"}
 STEPS = 40
 GRID = 1 / 32
@@ -30,13 +30,13 @@ class Solved:
         return self.reached / self.target - 1
 
 
-def layer_mean(policy: Policy, scene: Scene) -> float:
-    return policy.schedule(scene).layer_mean
-
-
-def kv_bytes(policy: Policy, scene: Scene, bytes_per_value: int = 2) -> float:
-    """Keys and values of one sample after prefill."""
+def measure(metric: str, policy: Policy, scene: Scene, *, new_tokens: int = 20, bytes_per_value: int = 2) -> float:
+    """A policy's budget by its plan; exact FLOPs of a whole request."""
+    if metric == "flops":
+        return float(analytic.exact(analytic.request(policy, scene, new_tokens)).total)
     plan = policy.schedule(scene)
+    if metric == "layer-mean":
+        return plan.layer_mean
     text = scene.text if plan.cached_text is None else plan.cached_text
     values = scene.model.decoder.kv_values_per_token
     return float(sum(text + visual for visual in plan.layers) * values * bytes_per_value)
@@ -46,26 +46,24 @@ def solve(
     policy: type[Policy],
     parameters: Mapping[str, Any],
     scene: Scene,
-    metric: Metric,
+    metric: str,
     target: float,
-    flops: Callable[[Policy, Scene], float] | None = None,
     *,
+    new_tokens: int = 20,
     published: bool = False,
 ) -> Solved:
     """The `keep` at which a method's plan meets the target; its other parameters are as given.
 
-    `flops` counts a request, for that metric. `published`: a budget in the papers' words, "192 tokens";
-    take `keep` = target / all tokens where that is within 5 %, which is where published presets lie.
+    `published`: a budget in the papers' words, "192 tokens"; take `keep` = target / all tokens where
+    that is within 5 %, which is where published presets lie.
     """
-    measure = {"layer-mean": layer_mean, "kv-bytes": kv_bytes, "flops": flops}[metric]
-    assert measure is not None, "the metric flops needs a function that counts them"
     tried: list[Solved] = []
 
     def at(keep: float) -> float | None:
         candidate = _built(policy, parameters, keep, scene)
         if candidate is None:
             return None
-        tried.append(Solved(candidate, measure(candidate, scene), target))
+        tried.append(Solved(candidate, measure(metric, candidate, scene, new_tokens=new_tokens), target))
         return tried[-1].reached
 
     if published and metric == "layer-mean" and target < scene.layout.count:
@@ -83,7 +81,7 @@ def _built(policy: type[Policy], parameters: Mapping[str, Any], keep: float, sce
     """None where the method refuses this `keep` on this scene."""
     built = policy(**{**parameters, "keep": keep})
     try:
-        built.check(scene)
+        built.check(scene.seen_by(built))
     except ParameterError:
         return None
     return built
@@ -108,7 +106,7 @@ def _bisect(at: Callable[[float], float | None], target: float) -> None:
             below = middle
 
 
-def _out_of_reach(policy: type[Policy], metric: Metric, target: float, tried: list[Solved]) -> TokprofError:
+def _out_of_reach(policy: type[Policy], metric: str, target: float, tried: list[Solved]) -> TokprofError:
     unit = UNITS[metric]
     if not tried:
         return ParameterError(f"{policy.name} cannot work here with these parameters", "see `tokprof methods --matrix`")

@@ -104,7 +104,7 @@ class LiveDecoderView(DecoderView):
         previous: tuple[int, Tensor, KVCache] | None,
         official: bool = False,
     ) -> None:
-        super().__init__(policy.needs)
+        super().__init__(policy.needs | policy.optional)
         self.scene, self.stop, self.memory = scene, stop, memory
         self._stream, self._decoder, self._previous, self._official = stream, decoder, previous, official
         self.tokens = stream.visual_tokens()
@@ -227,7 +227,7 @@ class LiveCacheView(CacheView):
         entries: Tensor,
         memory: dict[str, Any],
     ) -> None:
-        super().__init__(policy.needs)
+        super().__init__(policy.needs | policy.optional)
         self.step, self.visual, self.memory = step, int(entries.shape[1]), memory
         self._queries, self._keys, self._scale, self._entries = queries, keys, scale, entries
 
