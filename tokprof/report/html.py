@@ -19,7 +19,7 @@ from tokprof.report.charts import Drawing, drawings
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
 from tokprof.report.svg import colour, dash, marker
-from tokprof.report.table import about_machine, about_model, about_workload, reasons, warnings
+from tokprof.report.table import about_machine, about_model, about_workload, accuracy_sources, reasons, warnings
 
 
 def page(records: Sequence[RunRecord], failures: Sequence[Failure] = (), *, title: str = "tokprof report") -> str:
@@ -79,6 +79,7 @@ def _group(index: int, records: Sequence[RunRecord]) -> str:
         [
             f'<section id="g{index}"><h2>{escape(_heading(first))}</h2>{about}',
             _table(rows),
+            *(f'<p class="soft">{escape(line)}</p>' for line in accuracy_sources(records)),
             *_reasons(records),
             *_warnings(records),
             '<div class="grid-of-charts">',

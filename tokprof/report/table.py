@@ -123,7 +123,7 @@ def _widest(labels: Sequence[str]) -> int:
 def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
     yield Text("")
     yield Text(NOTE, style="dim")
-    for line in reasons(records):
+    for line in [*accuracy_sources(records), *reasons(records)]:
         yield Text(line)
     for warning, methods in warnings(records).items():
         whose = f" ({', '.join(methods)})" if len(methods) < len(records) else ""
@@ -134,6 +134,13 @@ NOTE = (
     "Medians. Speed-up: whole request, dense ÷ method, in brackets the 95 % interval. "
     "FLOPs ÷: those of the dense model ÷ the method's (2 per multiply–accumulate, everything counted)."
 )
+
+
+def accuracy_sources(records: Sequence[RunRecord]) -> list[str]:
+    """Whose accuracies the table shows, and in what."""
+    arms = [arm for record in records for arm in (record.baseline, record.policy)]
+    found = {f"accuracy: {arm.accuracy.task} ({arm.accuracy.source})" for arm in arms if arm.accuracy}
+    return sorted(found)
 
 
 def reasons(records: Sequence[RunRecord]) -> list[str]:
