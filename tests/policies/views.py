@@ -172,10 +172,17 @@ class FakeImageView(ImageView):
 
 class FakeVisionView(VisionView):
     def __init__(
-        self, policy: Policy, block: int, tokens: Tensor, keys: Tensor | None = None, sizes: Tensor | None = None
+        self,
+        policy: Policy,
+        scene: Scene,
+        block: int,
+        tokens: Tensor,
+        keys: Tensor | None = None,
+        sizes: Tensor | None = None,
     ) -> None:
         super().__init__(policy.needs | policy.optional)
         self._use(Need.TOWER_TOKENS)
+        self.scene = scene.seen_by(policy)
         self.block, self.tokens = block, tokens
         self.sizes = torch.ones(tokens.shape[:2]) if sizes is None else sizes
         self._keys = noise(*tokens.shape[:2], tokens.shape[2] // HEADS, seed=block) if keys is None else keys

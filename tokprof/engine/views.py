@@ -16,9 +16,12 @@ from tokprof.policies.base import CacheView, DecoderView, ImageView, Need, Polic
 
 
 class LiveVisionView(VisionView):
-    def __init__(self, needs: frozenset[Need], block: int, tokens: Tensor, keys: Any, sizes: Tensor) -> None:
+    def __init__(
+        self, needs: frozenset[Need], scene: Scene, block: int, tokens: Tensor, keys: Any, sizes: Tensor
+    ) -> None:
         super().__init__(needs)
         self._use(Need.TOWER_TOKENS)
+        self.scene = scene
         self.block, self.tokens, self.sizes, self._keys = block, tokens, sizes, keys
 
     def keys(self) -> Tensor:

@@ -48,7 +48,7 @@ class VisualIntake:
 
     def _edit_tower(self, block: int, tokens: Tensor, keys: Callable[[], Tensor], sizes: Tensor) -> Edit | None:
         self.clock.enter("select")
-        view = LiveVisionView(self.policy.needs, block, tokens, keys, sizes)
+        view = LiveVisionView(self.policy.needs, self.scene, block, tokens, keys, sizes)
         edit = self.policy.edit_vision(view)
         self._note(view.used, edit, tokens.shape[1])
         self.clock.enter("vision")

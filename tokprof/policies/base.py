@@ -229,6 +229,7 @@ class VisionView(View):
     `sizes` (tiles, present): patches each token stands for. Need.TOWER_TOKENS
     """
 
+    scene: Scene
     block: int
     tokens: Tensor  # (tiles, present, vision width)
     sizes: Tensor

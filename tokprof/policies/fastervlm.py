@@ -18,17 +18,17 @@ class FasterVLM(Policy):
     `keep`: the share of each tile's visual tokens, rounded: 25, 10 and 5 % of 576 are 144, 58 and 29.
 
     Trap: "the last layer" of the paper is, in the code, the one whose output feeds the projector. The
-    code prunes behind the projector and forces LLaVA-NeXT to 2880 tokens without newlines; here
-    newline tokens stay unless `newlines="drop"`. Without a class token the method is not defined.
+    code prunes behind the projector and forces LLaVA-NeXT to 2880 tokens without newlines; on
+    native grids newline tokens are dropped here too. Without a class token the method is not defined.
     """
 
     name: ClassVar[str] = "fastervlm"
-    paper: ClassVar[str] = "[CLS] Attention is All You Need for Training-Free Visual Token Pruning, arXiv 2412.01818"
+    paper: ClassVar[str] = "[CLS] Attention is All You Need for Training-Free Visual Token Pruning, arXiv 2412.01818v1"
     acts: ClassVar[str] = "before the decoder"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CLS_ATTENTION})
 
     keep: float = 0.25
-    newlines: Newlines = "keep"
+    newlines: Newlines = "drop"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tokprof.shapes import VisualLayout
+from tokprof.shapes import Block, VisualLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def groups(tile: Tensor, layout: VisualLayout) -> list[Group]:
     import torch
 
     sizes = tile_sizes(layout)
-    by_tile = torch.split(tile.argsort(stable=True), sizes)
+    by_tile = torch.split(tile.argsort(stable=True), list(sizes))
     found = []
     for size in dict.fromkeys(size for size in sizes if size):
         tiles = tuple(index for index, own in enumerate(sizes) if own == size)
@@ -59,8 +59,65 @@ def top_per_tile(scores: Tensor, tile: Tensor, layout: VisualLayout, counts: Seq
     """The `counts[t]` best tokens of each tile t, ascending: (batch, sum of counts). Ties go to the lower index."""
     import torch
 
-    ranked = scores.float().argsort(dim=1, descending=True, stable=True)
-    grouped = ranked.gather(1, tile[ranked].argsort(dim=1, stable=True))
-    parts = torch.split(grouped, tile_sizes(layout), dim=1)
+    grouped = _by_tile_and_score(scores, tile)
+    parts = torch.split(grouped, list(tile_sizes(layout)), dim=1)
     best = [part[:, :count] for part, count in zip(parts, counts, strict=True)]
     return torch.cat(best, dim=1).sort(dim=1).values
+
+
+def top_by_quota(scores: Tensor, tile: Tensor, sizes: Sequence[int], quotas: Tensor, count: int) -> Tensor:
+    """Exactly `count` tokens, ascending: of each tile its `quotas` (batch, tiles) best, decided on the device.
+
+    What rounding left over goes to the next in rank of every tile, lower index first; what is too much
+    is taken from the last in rank. `tile`: (present,), counted from 0.
+    """
+    import torch
+
+    from tokprof.policies.base import top_indices
+
+    place = torch.cat([torch.arange(size, device=scores.device) for size in sizes])
+    rank = torch.empty_like(scores, dtype=torch.long)
+    rank = rank.scatter(1, _by_tile_and_score(scores, tile), place.expand(scores.shape[0], -1))
+    return top_indices(quotas[:, tile] - rank, count)
+
+
+def _by_tile_and_score(scores: Tensor, tile: Tensor) -> Tensor:
+    """Indices with tile after tile, best first: (batch, present)."""
+    ranked = scores.float().argsort(dim=1, descending=True, stable=True)
+    return ranked.gather(1, tile[ranked].argsort(dim=1, stable=True))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture lies among the tokens shown (no newline tokens): thumbnail, and what its tiles show.
+
+    A picture without thumbnail, or a frame, is all `detail`. `first_tile`: of the detail.
+    """
+
+    thumbnail: slice | None
+    side: int
+    detail: slice
+    grid: Block
+    first_tile: int
+
+
+def pictures(layout: VisualLayout) -> list[Picture]:
+    found, start, tile, thumbnail = [], 0, 0, None
+    for block in layout.blocks:
+        own = slice(start, start + block.patches)
+        if block.thumbnail:
+            thumbnail = own
+        else:
+            found.append(Picture(thumbnail, block.side, own, block, tile))
+            thumbnail = None
+        start, tile = own.stop, tile + block.tiles
+    return found
+
+
+def cells(picture: Picture, like: Tensor) -> Tensor:
+    """The tile under each token of the thumbnail, (side²,), by integer division of its coordinates."""
+    import torch
+
+    steps, grid = torch.arange(picture.side, device=like.device), picture.grid
+    rows, cols = steps * grid.tile_rows // picture.side, steps * grid.tile_cols // picture.side
+    return (rows[:, None] * grid.tile_cols + cols).flatten()
