@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tokprof.errors import ParameterError, UnsupportedError
-from tokprof.policies.base import Cost, Need, Newlines, Plan, Policy, Scene
+from tokprof.policies.base import Newlines, Plan, Policy, Scene
 from tokprof.policies.shares import rounded
 
 
@@ -29,7 +29,6 @@ class VoCoLLaMA(Policy):
         "VoCo-LLaMA: Towards Vision Compression with Large Language Models, CVPR 2025, arXiv 2406.12275"
     )
     acts: ClassVar[str] = "decoder, a pass of its own"
-    needs: ClassVar[frozenset[Need]] = frozenset()
     training_based: ClassVar[bool] = True
 
     keep: float = 2 / 576
@@ -60,13 +59,3 @@ class VoCoLLaMA(Policy):
 
     def plan(self, scene: Scene) -> Plan:
         return Plan(layers=(self.compress_tokens(scene),) * scene.depth, cached_text=scene.text_after)
-
-    def costs(self, scene: Scene) -> list[Cost]:
-        """Both passes, less what a single pass over the text and the V tokens would be."""
-        decoder, left = scene.model.decoder, self.compress_tokens(scene)
-        compressing = scene.text - scene.text_after + scene.layout.count + left
-        counted = scene.text + left
-        tokens = compressing + scene.text_after - counted
-        pairs = compressing**2 + scene.text_after * (left + scene.text_after) - counted**2
-        per_layer = tokens * decoder.layer_parameters + 2 * pairs * decoder.query_width
-        return [Cost("compressing pass", decoder.depth * per_layer)]
