@@ -123,7 +123,7 @@ def _entries() -> dict[str, Entry]:
     }
 
 
-TINY = ("llava", "llava-next", "llava-next-grouped")
+TINY = tuple(_entries())
 
 
 def tiny_entry(family: str) -> Entry:
@@ -138,7 +138,7 @@ def build_tiny(family: str, *, attention: str = "sdpa", seed: int = 0) -> Huggin
         if "embed_tokens" in name:
             parameter.data.normal_(0.0, 1.0, generator=generator)
         elif parameter.dim() > 1:
-            parameter.data.normal_(0.0, 1.5 * parameter[0].numel() ** -0.5, generator=generator)
+            parameter.data.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
         elif name.endswith("bias"):
             parameter.data.normal_(0.0, 0.1, generator=generator)
     return adapter

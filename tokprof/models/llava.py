@@ -27,8 +27,15 @@ class Llava(HuggingFaceAdapter):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.build_towers()
+
+    def build_towers(self) -> None:
         vision = self.shape.vision
         self.tower = Tower(self.inner.vision_tower, cls_token=vision.cls_token, layers_run=vision.layers_run)
+
+    def tower_of(self, states: VisionStates) -> Tower:
+        """The tower that left these states."""
+        return self.tower
 
     @staticmethod
     def processor_class() -> Any:
@@ -81,13 +88,13 @@ class Llava(HuggingFaceAdapter):
         return self.by_sample(per_patch, prepared).index_select(1, prepared.places["source"][prepared.candidates])
 
     def cls_attention(self, states: VisionStates, layer: int, *, logits: bool) -> Tensor:
-        return self.tower.cls_attention(states, layer, logits=logits)
+        return self.tower_of(states).cls_attention(states, layer, logits=logits)
 
     def received_attention(self, states: VisionStates, layer: int) -> Tensor:
-        return self.tower.received_attention(states, layer)
+        return self.tower_of(states).received_attention(states, layer)
 
     def patch_keys(self, states: VisionStates, layer: int) -> Tensor:
-        return self.tower.patch_keys(states, layer)
+        return self.tower_of(states).patch_keys(states, layer)
 
 
 class LlavaNext(Llava):
