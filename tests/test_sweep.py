@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.records import make_record
+from tokprof import profiler, resolve
+from tokprof.errors import MachineError
+from tokprof.recipe import Cell, Measurement, Method, Recipe, Workload
+from tokprof.record import Failure, RunRecord, cell_key
+from tokprof.sweep import Listener, Store, Sweep, cells_of, measure_cells, run
+
+
+def recipe(*keeps: float, methods: tuple[str, ...] = ("fastv",), batches: tuple[int, ...] = (1,)) -> Recipe:
+    return Recipe(
+        models=("demo",),
+        methods=tuple(Method(name=name, parameters={"keep": keep}) for name in methods for keep in keeps),
+        workloads=tuple(Workload(batch=batch) for batch in batches),  # type: ignore[call-arg]
+        measurement=Measurement(rounds=2),  # type: ignore[call-arg]
+    )
+
+
+Measure = Callable[[Cell], RunRecord]
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
+    """Replaces the measuring, not the bookkeeping."""
+
+    def install(measure: Measure) -> None:
+        def measure_all(cells: list[resolve.Ready], listener: profiler.Listener) -> list[RunRecord]:
+            for ready in cells:
+                try:
+                    record = measure(ready.cell)
+                except MachineError as error:
+                    assert listener.on_failure is not None
+                    listener.on_failure(profiler.failure_of(ready.cell, error))
+                    continue
+                listener.on_record(record)
+            return []
+
+        monkeypatch.setattr(profiler, "measure_all", measure_all)
+
+    return install
+
+
+def made(cell: Cell) -> RunRecord:
+    return make_record(cell.method.name, keep=0.25).model_copy(update={"cell": cell, "key": cell_key(cell)})
+
+
+def test_a_finished_cell_is_never_measured_again(tmp_path: Path, pretend: Callable[[Measure], None]) -> None:
+    measured: list[Cell] = []
+
+    def measure(cell: Cell) -> RunRecord:
+        measured.append(cell)
+        return made(cell)
+
+    pretend(measure)
+    first = Sweep(cells_of([recipe(0.5, 0.25)]), Store(tmp_path))
+    run(first, Listener())
+    assert len(measured) == 2 and len(first.results().records) == 2
+    more = Sweep(cells_of([recipe(0.5, 0.25), recipe(0.25, 0.1)]), Store(tmp_path))
+    assert len(more.cells) == 3 and [cell.method.parameters["keep"] for cell in more.open] == [0.1]
+    run(more, Listener())
+    assert len(measured) == 3
+    assert [record.cell for record in more.results().records] == more.cells
+
+
+def test_a_killed_sweep_loses_only_the_cell_in_flight(tmp_path: Path, pretend: Callable[[Measure], None]) -> None:
+    def interrupted(cell: Cell) -> RunRecord:
+        if cell.method.parameters["keep"] == 0.25:
+            (tmp_path / f".{cell_key(cell)}.json.half").write_text('{"kind": "tokp')
+            raise KeyboardInterrupt
+        return made(cell)
+
+    pretend(interrupted)
+    sweep = Sweep(cells_of([recipe(0.5, 0.25, 0.1)]), Store(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        run(sweep, Listener())
+    pretend(made)
+    again = Sweep(sweep.cells, Store(tmp_path))
+    assert len(again.open) == 2
+    run(again, Listener())
+    assert len(again.results().records) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{cell_key(c)}.json" for c in sweep.cells)
+
+
+@pytest.mark.parametrize("error", [MachineError("out of memory in prefill", "lower --batch"), ValueError("a defect")])
+def test_one_failing_cell_leaves_its_reason_and_the_rest_goes_on(
+    tmp_path: Path, pretend: Callable[[Measure], None], error: Exception
+) -> None:
+    def measure(cell: Cell) -> RunRecord:
+        if cell.method.parameters["keep"] == 0.25:
+            raise error
+        return made(cell)
+
+    pretend(measure)
+    told: list[RunRecord | Failure] = []
+    sweep = Sweep(cells_of([recipe(0.5, 0.25, 0.1)]), Store(tmp_path))
+    run(sweep, Listener(on_done=told.append))
+    results = sweep.results()
+    assert len(results.records) == 2 and len(told) == 3
+    assert str(error.args[0]) in results.failures[0].reason
+    assert not Sweep(sweep.cells, Store(tmp_path)).open
+    assert len(Sweep(sweep.cells, Store(tmp_path), retry=True).open) == 1
+
+
+def test_a_pair_that_makes_no_sense_is_a_failure_with_its_reason(
+    tmp_path: Path, pretend: Callable[[Measure], None]
+) -> None:
+    pretend(made)
+    deep = Method(name="todre", parameters={"exit_layer": 30})  # the demo has 8 layers
+    both = recipe(0.5).model_copy(update={"methods": (deep, *recipe(0.5).methods)})
+    sweep = Sweep(cells_of([both]), Store(tmp_path))
+    run(sweep, Listener())
+    assert len(sweep.results().records) == 1
+    assert "8 layers" in sweep.results().failures[0].reason
+
+
+def test_a_broken_or_foreign_file_counts_as_nothing(tmp_path: Path) -> None:
+    (cell, other) = cells_of([recipe(0.5, 0.25)])
+    store = Store(tmp_path)
+    store.path(cell_key(cell)).write_text("{")
+    assert len(Sweep([cell], store).open) == 1
+    store.write(made(other))
+    store.path(cell_key(other)).rename(store.path(cell_key(cell)))
+    assert len(Sweep([cell], store).open) == 1
+
+
+def test_a_real_cell_in_a_process_of_its_own(tmp_path: Path) -> None:
+    cells = cells_of([recipe(0.25)])
+    sweep = Sweep(cells, Store(tmp_path))
+    run(sweep, Listener(), jobs=2)
+    assert [record.key for record in sweep.results().records] == [cell_key(cells[0])]
+
+
+def test_a_real_cell_here(tmp_path: Path) -> None:
+    cells = cells_of([recipe(0.5)])
+    measure_cells(cells, Store(tmp_path), Listener())
+    found = Store(tmp_path).read(cell_key(cells[0]))
+    assert isinstance(found, RunRecord) and found.policy.method == "fastv"

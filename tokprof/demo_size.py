@@ -1,0 +1,83 @@
+"""A recipe cut down to the bundled demo model, so that it runs on any laptop in a minute or two.
+
+Layers are carried over in proportion to the depth, long videos and batches shrink, and the number of
+rounds is small: it exercises the recipe, it does not measure what the recipe is about.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokprof.models import catalog
+from tokprof.policies.stages import scaled
+from tokprof.recipe import Measurement, Method, Published, Recipe, Setting, Workload
+
+DEMO = "demo"
+LAYER_PARAMETERS = ("layer", "layers", "entry", "exit", "exit_layer")
+MOST = {"batch": 2, "new_tokens": 8, "image_count": 2}
+ROUNDS = 3
+
+
+def at_demo_size(recipe: Recipe) -> Recipe:
+    depth, demo_depth = (catalog.find(name).shape.decoder.depth for name in (recipe.models[0], DEMO))
+    if recipe.models == (DEMO,):
+        return recipe
+    methods, rows = _distinct(
+        [_method(method, depth, demo_depth) for method in recipe.methods],
+        recipe.published.rows if recipe.published else (),
+    )
+    published = recipe.published
+    return recipe.model_copy(
+        update={
+            "models": (DEMO,),
+            "methods": methods,
+            "workloads": tuple(dict.fromkeys(_workload(workload) for workload in recipe.workloads)),
+            "setting": Setting(device=recipe.setting.device, scores=recipe.setting.scores),
+            "measurement": _measurement(recipe.measurement),
+            "published": published and Published(paper=published.paper, table=published.table, rows=rows),
+        }
+    )
+
+
+def _method(method: Method, depth: int, demo_depth: int) -> Method:
+    parameters = dict(method.parameters)
+    for name in LAYER_PARAMETERS:
+        if name in parameters:
+            parameters[name] = _layers(parameters[name], depth, demo_depth)
+    return Method(name=method.name, parameters=parameters)
+
+
+def _layers(value: Any, depth: int, demo_depth: int) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+        return value
+    found = scaled([value] if isinstance(value, int) else value, depth, demo_depth)
+    return found[0] if isinstance(value, int) else list(found)
+
+
+def _distinct(methods: list[Method], rows: tuple[Any, ...]) -> tuple[tuple[Method, ...], tuple[Any, ...]]:
+    """On few layers two settings may become one; the first one stays."""
+    kept = [index for index, method in enumerate(methods) if methods.index(method) == index]
+    return tuple(methods[index] for index in kept), tuple(rows[index] for index in kept) if rows else ()
+
+
+def _workload(workload: Workload) -> Workload:
+    """Pictures and prompts stay; a video becomes two pictures."""
+    small = {name: min(getattr(workload, name), most) for name, most in MOST.items()}
+    if workload.frames or workload.video:
+        small["image_count"] = MOST["image_count"]
+    if workload.images:
+        small["image_count"] = 1
+    return workload.model_copy(update={**small, "frames": None, "video": None, "anyres": "native"})
+
+
+def _measurement(measurement: Measurement) -> Measurement:
+    return measurement.model_copy(
+        update={
+            "rounds": ROUNDS,
+            "warmup_rounds": 1,
+            "min_seconds": 0.0,
+            "timeout": 20.0,
+            "energy": False,
+            "isolate": False,
+        }
+    )
