@@ -13,13 +13,14 @@ from torch import Tensor
 from tokprof.demo.files import BOS, EOS, PAD, TILE_PX, build_tokenizer
 from tokprof.demo.pictures import SMALL_SHARE, Scene, draw_scene, paint
 from tokprof.demo.questions import KINDS, Asked, ask
-from tokprof.demo.words import VOCABULARY
+from tokprof.demo.words import ASPECTS, VOCABULARY
 
 IGNORED = -100
 SEGMENT_TOKENS = 10
 KIND_SHARES = (0.28, 0.13, 0.13, 0.18, 0.20, 0.08)
 # Overviews of whole scenes hold few small things: their shape is lost in the reduction.
 FAR_SMALL_SHARE = 0.15
+_SAYABLE = {word: index for index, word in enumerate(word for words in ASPECTS for word in words)}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Batch:
     tokens: Tensor
     labels: Tensor
     kinds: Tensor  # (batch, questions), index into KINDS
-    words: Tensor  # (batch, longest caption), index into the vocabulary, padded with PAD
+    said: Tensor  # (batch, 4, words), the words that fit each quarter of the picture
 
 
 def overview_batch(rng: np.random.Generator, pictures: int, questions: int) -> Batch:
@@ -105,7 +106,8 @@ def _pack(scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, qu
             tokens[row, column, :filled] = torch.tensor(question + answer)
             labels[row, column, len(question) - 1 : filled] = torch.tensor((*answer, EOS))
             kinds[row, column] = KINDS.index(asked.kind)
-    return Batch(torch.stack(crops), tokens, labels, kinds, _captions(scenes))
+    said = torch.stack([_said(scene) for scene in scenes])
+    return Batch(torch.stack(crops), tokens, labels, kinds, said)
 
 
 def _questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Asked]:
@@ -118,18 +120,15 @@ def _questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Asked
     return asked
 
 
-def _captions(scenes: list[Scene]) -> Tensor:
-    """A bag of words for each picture: the colours, shapes and digit somebody might mention."""
-    bags = [
-        [word for thing in scene.things for word in (thing.colour, thing.shape)] + [scene.digit.shape]
-        for scene in scenes
-    ]
-    longest = max(len(bag) for bag in bags)
-    words = torch.full((len(bags), longest), PAD)
-    for row, bag in enumerate(bags):
-        ids = [_encode(word)[0] for word in bag]
-        words[row, : len(ids)] = torch.tensor(ids)
-    return words
+def _said(scene: Scene) -> Tensor:
+    """The words somebody might say about each quarter, reading order; `(4, words)`."""
+    said = torch.zeros(4, len(_SAYABLE))
+    for thing in (*scene.things, scene.digit):
+        row, column = (int(place > scene.side_px / 2) for place in (thing.y, thing.x))
+        for word in (thing.colour, thing.shape):
+            if word:
+                said[2 * row + column, _SAYABLE[word]] = 1.0
+    return said
 
 
 assert len(KIND_SHARES) == len(KINDS) and len(set(VOCABULARY)) == len(VOCABULARY)

@@ -18,7 +18,8 @@ class Stage:
     tiled: bool = False
     questions: int = 16
     answers: bool = True
-    contrast: float = 0.0
+    contrast: float = 0.0  # weight of the CLS token's captions
+    quarters: float = 0.0  # weight of the words about each quarter
     tower_rate: float = 1.0  # share of the learning rate; 0 freezes the vision tower
     dropped_share: float = 0.0  # batches that see a uniform random subset of the visual tokens
     dropped_from: float = 0.0  # share of the stage without any dropping
@@ -52,22 +53,24 @@ class Plan:
 
 LLAVA_NEXT = Plan(
     stages=(
-        Stage("tower", 500, 96, 2e-3, answers=False, contrast=1.0),
+        Stage("tower", 800, 64, 4e-3, answers=False, contrast=1.0, quarters=1.0),
         Stage(
             "overview",
-            1200,
+            1000,
             32,
-            2e-3,
-            contrast=0.3,
+            3e-3,
+            tower_rate=0.3,
+            contrast=0.1,
+            quarters=0.1,
             dropped_share=0.5,
             dropped_from=0.5,
             kept=(36, 72),
         ),
         Stage(
             "tiles",
-            1200,
+            1000,
             16,
-            1.2e-3,
+            2e-3,
             tiled=True,
             tower_rate=0.0,
             dropped_share=0.8,

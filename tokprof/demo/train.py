@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tokprof.demo.batches import Batch, overview_batch, tiled_batch
-from tokprof.demo.contrast import CaptionContrast
-from tokprof.demo.files import build_model, build_vocabulary, write_folder
+from tokprof.demo.captions import CaptionHeads
+from tokprof.demo.files import build_model, write_folder
 from tokprof.demo.learning import Learner, Outcome, build_optimisers, learn
 from tokprof.demo.plan import LLAVA_NEXT, Plan, Stage
 from tokprof.demo.questions import KINDS
@@ -48,7 +48,7 @@ def train(plan: Plan, out: Path, device: str = "cpu", quiet: bool = False) -> Le
                 continue
             first = at_step if number == at_stage else 0
             if first == 0:
-                learner.optimisers = build_optimisers([learner.model, learner.contrast], stage)
+                learner.optimisers = build_optimisers([learner.model, learner.heads], stage)
             bar = progress.add_task(stage.name, total=stage.steps, completed=first, loss="")
             window: list[Outcome] = []
             for step in range(first, stage.steps):
@@ -122,8 +122,8 @@ def _begin(plan: Plan, out: Path, device: str) -> tuple[Learner, int, int]:
     model = build_model(plan.seed).to(device)
     model.model.vision_tower.set_attn_implementation("eager")
     torch.manual_seed(plan.seed)
-    contrast = CaptionContrast(model.config.vision_config.hidden_size, len(build_vocabulary()))
-    learner = Learner(model, contrast.to(device), [])
+    heads = CaptionHeads(model.config.vision_config.hidden_size)
+    learner = Learner(model, heads.to(device), [])
     checkpoint = out / "checkpoint.pt"
     if not checkpoint.exists():
         _log(out, {"started": True, **provenance(plan, device)})
@@ -132,10 +132,10 @@ def _begin(plan: Plan, out: Path, device: str) -> tuple[Learner, int, int]:
     if (saved["plan"], saved["seed"]) != (plan.hash(), plan.seed):
         raise SystemExit(f"{checkpoint} is of another plan or seed; choose another --out")
     learner.model.load_state_dict(saved["model"])
-    learner.contrast.load_state_dict(saved["contrast"])
+    learner.heads.load_state_dict(saved["heads"])
     if saved["step"]:
         stage = plan.stages[saved["stage"]]
-        learner.optimisers = build_optimisers([learner.model, learner.contrast], stage)
+        learner.optimisers = build_optimisers([learner.model, learner.heads], stage)
         for optimiser, state in zip(learner.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
     return learner, saved["stage"], saved["step"]

@@ -14,6 +14,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
 DIGITS: tuple[str, ...] = tuple("0123456789")
+ASPECTS: tuple[tuple[str, ...], ...] = (tuple(COLOURS), SHAPES, DIGITS)
 ROWS: tuple[str, ...] = ("top", "bottom")
 COLUMNS: tuple[str, ...] = ("left", "right")
 
