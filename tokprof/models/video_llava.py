@@ -7,6 +7,7 @@ Like a newline it shows no place; so tokens are projected all together, not one 
 from __future__ import annotations
 
 from collections.abc import Collection
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,12 @@ class VideoLlava(Llava):
         assert states.cls is not None
         whole = torch.cat((states.cls[:, None], states.features), dim=1)
         return self.by_sample(self.project(whole), prepared)
+
+    def forward_inputs(self, prepared: Prepared) -> dict[str, Any]:
+        inputs = super().forward_inputs(prepared)
+        if "pixel_values" in inputs and "pixel_values" not in signature(self.model.forward).parameters:
+            inputs["pixel_values_images"] = inputs.pop("pixel_values")  # its name up to transformers 5.17
+        return inputs
 
     def tower_of(self, states: VisionStates) -> Tower:
         tower: Tower = states.extras.get("tower", self.tower)
