@@ -9,10 +9,15 @@ from __future__ import annotations
 from tokprof.policies.base import Scene
 
 
+def native(scene: Scene) -> bool:
+    """Towers at the picture's own size make queries, keys and values with one matrix, whatever is asked."""
+    return scene.model.tiling == "native"
+
+
 def pass_lengths(scene: Scene) -> list[int]:
     """Tokens of each pass through the tower: square tiles, or whole pictures at their own size."""
     vision = scene.model.vision
-    if scene.model.tiling == "native":
+    if native(scene):
         return [block.patches * vision.merge_side**2 for block in scene.layout.blocks]
     return [vision.tokens] * scene.layout.tower_passes
 
@@ -23,8 +28,9 @@ def class_row_macs(scene: Scene) -> int:
 
 
 def received_macs(scene: Scene) -> int:
-    width = scene.model.vision.width
-    return sum(2 * length * width**2 + length**2 * width for length in pass_lengths(scene))
+    """In a block that attends to the whole picture."""
+    width, matrices = scene.model.vision.width, 3 if native(scene) else 2
+    return sum(matrices * length * width**2 + length**2 * width for length in pass_lengths(scene))
 
 
 def saliency_macs(scene: Scene) -> int:
@@ -33,10 +39,10 @@ def saliency_macs(scene: Scene) -> int:
 
 def key_macs(scene: Scene) -> int:
     """Keys of the patches; the class token's is not needed."""
-    vision = scene.model.vision
-    return sum((length - int(vision.cls_token)) * vision.width**2 for length in pass_lengths(scene))
+    vision, matrices = scene.model.vision, 3 if native(scene) else 1
+    return sum(matrices * (length - int(vision.cls_token)) * vision.width**2 for length in pass_lengths(scene))
 
 
 def projects_by_token(scene: Scene) -> bool:
     """Whether the projector can run on chosen tokens alone: one patch, one visual token."""
-    return scene.model.tiling not in ("native", "anyres-max")
+    return scene.model.tiling in ("single", "anyres")
