@@ -49,7 +49,7 @@ def test_ilvas_by_hand(window: int, top: int) -> None:
     assert curve.shape == (6 - window,)
     for layer in range(6 - window):
         received = attention[layer].mean(dim=0)
-        most = sorted(range(10), key=lambda token: -float(received[token]))[:top]  # noqa: B023
+        most = sorted(range(10), key=lambda token: -float(received[token]))[:top]
         alike = [
             cosine(attention[layer, :, token].tolist(), attention[layer + window, :, token].tolist()) for token in most
         ]

@@ -60,3 +60,12 @@ def test_softmax_over_the_columns_alone(states: tuple) -> None:
 def test_the_mask_hides_what_comes_later() -> None:
     mask = causal_mask(2, 3, torch.zeros(1))
     assert (mask[0, 0] == 0).tolist() == [[True] * 4 + [False], [True] * 5]
+
+
+def test_weights_of_each_row_and_column(states: tuple) -> None:
+    queries, keys = states
+    rows = torch.arange(LENGTH).expand(BATCH, -1)
+    weights = torch.rand(BATCH, LENGTH, 5, generator=torch.Generator().manual_seed(2))
+    found = mean_attention(queries, keys, 0.3, row_places=rows, columns=rows[:, :5], weights=weights)
+    expected = (matrix(queries, keys)[..., :5] * weights[:, None]).sum(2).mean(1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)

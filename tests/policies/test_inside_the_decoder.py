@@ -67,10 +67,7 @@ def walk(policy: Policy, scene: Scene, samples: list[int], alike: bool = False) 
         assert policy.needs | policy.optional >= view.used
         if edit is None:
             continue
-        if edit.keep is None:
-            tokens = tokens[:, :0]
-        else:
-            tokens = take(tokens, edit.keep) if edit.values is None else edit.values
+        tokens = tokens[:, :0] if edit.keep is None else take(tokens, edit.keep) if edit.values is None else edit.values
         found.append((stop, edit, tokens))
     return found
 
@@ -188,7 +185,7 @@ def test_v2drop_against_plain_python(metric: str) -> None:
                     metric
                 ]
             )
-        best = sorted(range(16), key=lambda token: -scores[token])[:8]  # noqa: B023
+        best = sorted(range(16), key=lambda token: -scores[token])[:8]
         assert edit.keep[sample].tolist() == sorted(best)
 
 

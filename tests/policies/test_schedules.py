@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def test_keep_is_the_layer_mean(name: str, depth: int, share: float) -> None:
     policy = policies.build(name, keep=share)
     layers = policy.schedule(scene).layers
     assert sum(layers) / depth / 2400 == pytest.approx(share, abs=0.004)
-    assert all(after <= before for before, after in zip(layers, layers[1:], strict=False) if before)
+    assert all(after <= before for before, after in itertools.pairwise(layers) if before)
 
 
 def test_twig_layers_are_planned_apart() -> None:

@@ -51,7 +51,7 @@ def test_a_stop_against_plain_python() -> None:
     assert edit is not None and edit.keep is not None and edit.values is not None and edit.reordered
     assert torch.equal(view.asked[0]["weights"], view.memory["raters"])
     for sample in range(2):
-        ranked = sorted(range(49), key=lambda token: -float(scores[sample, token]))  # noqa: B023
+        ranked = sorted(range(49), key=lambda token: -float(scores[sample, token]))
         kept, best = sorted(ranked[:20]), sorted(ranked[20 : 20 + recycled(29)])
         centres, cluster = peaks(tokens[sample, best].double().tolist(), clusters(29))
         merged = [
@@ -80,3 +80,25 @@ def test_where_ids_persist_a_merged_token_stays_at_its_centre() -> None:
 
 def test_left_out_is_the_rest_in_order() -> None:
     assert left_out(6, torch.tensor([[1, 4], [0, 5]])).tolist() == [[0, 2, 3, 5], [1, 2, 3, 4]]
+
+
+def test_plus_divides_by_distance_and_asks_the_best_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokprof.policies.sparsevlm.PLUS_HEADS", 1)
+    policy, scene = SparseVLM(tokens=(4, 2, 1), variant="+"), single(3, depth=8)
+    by_head = torch.stack((noise(1, 9, seed=5).exp(), 10 * noise(1, 9, seed=6).exp()), dim=1)
+    memory: dict[str, Any] = {}
+    policy.edit_decoder(FakeDecoderView(policy, scene, 0, memory=memory))
+    view = FakeDecoderView(policy, scene, 1, attentions={"instruction": by_head}, memory=memory)
+    edit = policy.edit_decoder(view)
+    assert edit is not None and edit.keep is not None and edit.values is None
+    (asked,) = view.asked
+    assert asked["mean_heads"] is False
+    torch.testing.assert_close(asked["weights"], memory["raters"][..., None] / view.decay("instruction"))
+    assert edit.keep[0].tolist() == sorted(by_head[0, 1].topk(4).indices.tolist())  # the head with the most mass
+    assert policy.positions == "persistent"
+
+
+@pytest.mark.parametrize(("budget", "mean"), [(192, 192.4375), (128, 128.0), (96, 96.8125), (64, 64.4375)])
+def test_plus_has_lists_of_its_own(budget: int, mean: float) -> None:
+    scene = single(24, depth=32)
+    assert SparseVLM(keep=budget / 576, variant="+").published_mean(scene) == pytest.approx(mean, abs=0.06)

@@ -21,7 +21,7 @@ def test_a_stop_against_plain_python() -> None:
     assert edit is not None and edit.keep is not None and edit.values is not None and edit.reordered
     assert view.asked == [{"rows": "visual", "layer": "next"}]
     for sample in range(2):
-        ranked = sorted(range(present), key=lambda token: -float(scores[sample, token]))  # noqa: B023
+        ranked = sorted(range(present), key=lambda token: -float(scores[sample, token]))
         dominant, rest = sorted(ranked[: count - merged]), sorted(ranked[count - merged :])
         step = max(1, len(rest) // merged)
         targets = [rest[index * step] for index in range(merged)]
@@ -29,7 +29,7 @@ def test_a_stop_against_plain_python() -> None:
         absorbed: dict[int, list[int]] = {target: [] for target in targets}
         for token in rest:
             if token not in absorbed:
-                absorbed[max(targets, key=lambda target: float(unit[token] @ unit[target]))].append(token)  # noqa: B023
+                absorbed[max(targets, key=lambda target: float(unit[token] @ unit[target]))].append(token)
         expected = [
             tokens[sample, target] + (tokens[sample, own].mean(dim=0) if own else 0) for target, own in absorbed.items()
         ]

@@ -242,6 +242,11 @@ class FakeDecoderView(DecoderView):
         per_head = noise(self.tokens.shape[0], self.scene.model.decoder.heads, count, seed=self._seed + 20).softmax(-1)
         return per_head.mean(dim=1) if asked.get("mean_heads", True) else per_head
 
+    def decay(self, rows: Any) -> Tensor:
+        self._use(Need.COLUMN_ATTENTION if rows == "visual" else Need.ROW_ATTENTION)
+        asking = {"last": 1, "instruction": self.scene.text_after, "visual": self.tokens.shape[1]}[rows]
+        return 0.5 + noise(self.tokens.shape[0], asking, self.tokens.shape[1], seed=self._seed + 30).abs()
+
     def keys(self, layer: Any) -> Tensor:
         self._use(Need.DECODER_KEYS)
         return self._keys

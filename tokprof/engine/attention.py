@@ -27,19 +27,20 @@ def mean_attention(
 
     queries (batch, heads, rows, head dim), keys (batch, key heads, sequence, head dim), both rotated.
     `row_places` (batch, rows): each row's place in the sequence, for the causal mask; None where the
-    rows see everything. `columns` (batch, columns) are places too. Result (batch, columns), or
-    (batch, heads, columns) without the mean over heads.
+    rows see everything. `columns` (batch, columns) are places too. `weights` (batch, rows), or one per
+    column too. Result (batch, columns), or (batch, heads, columns) without the mean over heads.
     """
     batch, heads, rows, _ = queries.shape
     if weights is None:
         weights = queries.new_full((batch, rows), 1.0 / rows, dtype=torch.float32)
+    weights = weights.float()[:, None] if weights.dim() == 3 else weights.float()[:, None, :, None]
     total = queries.new_zeros((batch, heads, columns.shape[1]), dtype=torch.float32)
     chunk = max(1, CHUNK_BYTES // (4 * batch * heads * keys.shape[2]))
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
         places = None if row_places is None else row_places[:, part]
         probabilities = _probabilities(queries[:, :, part], keys, scale, places, columns, over)
-        total += (probabilities * weights[:, None, part, None].float()).sum(dim=2)
+        total += (probabilities * weights[:, :, part]).sum(dim=2)
     return total.mean(dim=1) if mean_heads else total
 
 

@@ -204,8 +204,17 @@ class LiveDecoderView(DecoderView):
         if weights is None:
             mean = picked.mean(dim=2)
         else:
-            mean = (picked * weights[:, None, :, None].float()).sum(dim=2)
+            wide = weights if weights.dim() == 3 else weights[..., None]
+            mean = (picked * wide[:, None].float()).sum(dim=2)
         return mean.mean(dim=1) if mean_heads else mean
+
+    def decay(self, rows: Rows) -> Tensor:
+        self._use(Need.COLUMN_ATTENTION if rows == "visual" else Need.ROW_ATTENTION)
+        asking, asked = (
+            self._decoder.rotated_ones(_rows_of(self._stream.rotary, places))
+            for places in (self._row_places(rows), self._stream.candidates)
+        )
+        return (asking @ asked.transpose(1, 2)).float() * self._decoder.scale(self.stop - 1)
 
     def keys(self, layer: Literal["previous", "next"]) -> Tensor:
         self._use(Need.DECODER_KEYS)

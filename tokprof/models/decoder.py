@@ -67,6 +67,11 @@ class Decoder:
         projected = self._split(module.self_attn.k_proj(module.input_layernorm(hidden)))
         return self._turn(projected, rotary)
 
+    def rotated_ones(self, rotary: Rotary) -> Tensor:
+        """A vector of ones at each place, rotated: (batch, rows, head dim). Their products weaken with distance."""
+        cos = rotary[0]
+        return self._turn(torch.ones_like(cos)[:, None], rotary)[:, 0]
+
     def scale(self, layer: int) -> float:
         return float(self.layers[layer].self_attn.scaling)
 

@@ -279,8 +279,17 @@ class DecoderView(View):
         (the latter is Need.COLUMN_ATTENTION, the others Need.ROW_ATTENTION).
         `layer`: the layer that has just run (its queries, its cached keys), or the one about to run
         (its projections applied to the present hidden states).
-        `weights`: (batch, rows), instead of a plain mean. `mean_heads=False`: (batch, heads, columns).
+        `weights`: (batch, rows), instead of a plain mean, or (batch, rows, columns).
+        `mean_heads=False`: (batch, heads, columns).
         `over`: softmax over the whole sequence, or over the columns alone.
+        """
+        raise NotImplementedError
+
+    def decay(self, rows: Rows) -> Tensor:
+        """How rotary ids alone weaken attention with distance: (batch, rows, present).
+
+        Scaled products of rotated vectors of ones at the rows' and the visual tokens' places. Needs
+        as for `attention`.
         """
         raise NotImplementedError
 

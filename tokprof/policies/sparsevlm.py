@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tokprof.policies.attention_costs import attention_at
 from tokprof.policies.base import Cost, DecoderView, Edit, Need, Positions, Scene, top_indices
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PUBLISHED_TOKENS = 576
-# the paper's budget → tokens kept at its three layers, before recycling (branch v1.5; 96 on main)
-PUBLISHED = {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)}
+# the paper's budget → tokens kept at its three layers, in v1.5 before recycling (96: main branch)
+PUBLISHED = {
+    "v1.5": {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)},
+    "+": {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)},
+}
 PRESET_WIDTH = 0.001
 RECYCLED = 0.3  # of the dropped tokens, the best rated
 CLUSTER = 10  # of them to one new token
+PLUS_HEADS = 14  # half of Qwen's heads, but as coded for every model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,9 @@ class SparseVLM(Staged):
     layers as 206.5 (`published_mean` gives its count). `tokens`: kept per stop, instead. Traps in the
     code: half-precision softmax and random noise in the densities; here fp32, and ties by index.
     The rank rule of the paper exists in its first release only and is not offered.
+    `variant="+"`: the second version's mode. Probabilities are divided by what rotated vectors of
+    ones would score at that distance, only the 14 heads with the most mass on visual tokens count,
+    nothing is recycled, and ids persist.
     """
 
     name: ClassVar[str] = "sparsevlm"
@@ -49,9 +56,11 @@ class SparseVLM(Staged):
 
     keep: float = 192 / PUBLISHED_TOKENS
     tokens: tuple[int, ...] = ()
+    variant: Literal["v1.5", "+"] = "v1.5"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_choice("variant", tuple(PUBLISHED))
         object.__setattr__(self, "tokens", integers(self.tokens, self.name, "tokens"))
 
     @property
@@ -60,7 +69,7 @@ class SparseVLM(Staged):
 
     @property
     def positions(self) -> Positions:
-        return "compacted"
+        return "persistent" if self.variant == "+" else "compacted"
 
     def decoder_stops(self, depth: int) -> tuple[int, ...]:
         return (0, *self.stops(depth))
@@ -71,11 +80,15 @@ class SparseVLM(Staged):
         kept, present = [], visual
         for count in wanted:
             kept.append(max(1, min(count, present - 1)))
-            present = kept[-1] + clusters(present - kept[-1])
+            present = self._left(present, kept[-1])
         return tuple(kept)
 
+    def _left(self, present: int, kept: int) -> int:
+        """Kept and recycled tokens."""
+        return kept if self.variant == "+" else kept + clusters(present - kept)
+
     def _published(self, visual: int, depth: int) -> tuple[int, ...]:
-        for budget, counts in PUBLISHED.items():
+        for budget, counts in PUBLISHED[self.variant].items():
             near = abs(self.keep - budget / PUBLISHED_TOKENS) <= PRESET_WIDTH
             if near and depth == self.published_depth and not self.layers:
                 return tuple(round(count * visual / PUBLISHED_TOKENS) for count in counts)
@@ -90,7 +103,7 @@ class SparseVLM(Staged):
         shares, present = [], 1.0
         for stage in range(1, len(self.stops(depth)) + 1):
             kept = min(ratio**stage, present)
-            present = kept + (present - kept) * RECYCLED / CLUSTER
+            present = kept + (0 if self.variant == "+" else (present - kept) * RECYCLED / CLUSTER)
             shares.append(present)
         return layer_share(depth, self.stops(depth), shares)
 
@@ -100,7 +113,7 @@ class SparseVLM(Staged):
     def counts(self, visual: int, depth: int) -> tuple[int, ...]:
         counts, present = [], visual
         for kept in self.kept(visual, depth):
-            present = kept + clusters(present - kept)
+            present = self._left(present, kept)
             counts.append(present)
         return tuple(counts)
 
@@ -117,9 +130,21 @@ class SparseVLM(Staged):
         kept_count = self.kept(scene.visual, scene.depth)[self.stops(scene.depth).index(view.stop)]
         if kept_count == present:
             return None
-        scores = view.attention("instruction", layer="previous", weights=view.memory["raters"])
+        scores = self._scores(view)
         kept = top_indices(scores, kept_count)
-        dropped = left_out(present, kept)
+        return Edit(kept) if self.variant == "+" else self._recycle(view, kept, scores)
+
+    def _scores(self, view: DecoderView) -> Tensor:
+        weights = view.memory["raters"]
+        if self.variant == "v1.5":
+            return view.attention("instruction", layer="previous", weights=weights)
+        corrected = weights[..., None] / view.decay("instruction")
+        by_head = view.attention("instruction", layer="previous", weights=corrected, mean_heads=False)
+        heads = top_indices(by_head.sum(dim=-1), PLUS_HEADS)
+        return by_head.gather(1, heads[..., None].expand(-1, -1, by_head.shape[-1])).mean(dim=1)
+
+    def _recycle(self, view: DecoderView, kept: Tensor, scores: Tensor) -> Edit:
+        dropped = left_out(view.tokens.shape[1], kept)
         best = top_indices(scores.gather(1, dropped), recycled(dropped.shape[1]))
         best = dropped.gather(1, best)
         points = view.tokens.gather(1, best[..., None].expand(-1, -1, view.tokens.shape[-1]))
@@ -133,6 +158,9 @@ class SparseVLM(Staged):
         looking = attention_at(self.stops(scene.depth), scene, plan, "instruction", layer="previous")
         present = [plan.layers[stop - 1] for stop in self.stops(scene.depth)]
         dropped = [before - kept for before, kept in zip(present, self.kept(scene.visual, scene.depth), strict=True)]
+        if self.variant == "+":
+            macs = [count * scene.text_after * scene.model.decoder.head_dim for count in present]
+            return [choosing, *looking, *(Cost("decay with distance", count) for count in macs)]
         merging = [Cost("clusters", clustering_macs(recycled(count), clusters(count), width)) for count in dropped]
         return [choosing, *looking, *merging]
 
