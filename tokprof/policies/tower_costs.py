@@ -46,3 +46,8 @@ def key_macs(scene: Scene) -> int:
 def projects_by_token(scene: Scene) -> bool:
     """Whether the projector can run on chosen tokens alone: one patch, one visual token."""
     return scene.model.tiling in ("single", "anyres")
+
+
+def class_token_projection_macs(scene: Scene) -> int:
+    """The class tokens' way into the decoder's space, where everything else has gone it already."""
+    return scene.layout.tower_passes * sum(inputs * outputs for inputs, outputs in scene.model.projector)

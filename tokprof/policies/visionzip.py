@@ -9,7 +9,7 @@ from tokprof.policies.base import Cost, Edit, ImageView, Need, Newlines, Plan, P
 from tokprof.policies.key_merging import Variant, merge_leftovers, merging_macs
 from tokprof.policies.per_tile import groups, tile_sizes
 from tokprof.policies.shares import rounded
-from tokprof.policies.tower_costs import key_macs, projects_by_token, saliency_macs
+from tokprof.policies.tower_costs import class_token_projection_macs, key_macs, projects_by_token, saliency_macs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,11 +65,14 @@ class VisionZip(Policy):
         for size in tile_sizes(scene.layout):
             dominant, merged = self.split(size, scene)
             merging += merging_macs(size - dominant, merged, width, vision.width // vision.heads)
-        return [
+        found = [
             Cost("attention in the tower", saliency_macs(scene)),
             Cost("keys", key_macs(scene)),
             Cost("merging", merging),
         ]
+        if vision.cls_token and not projects_by_token(scene):
+            found.append(Cost("class tokens through the projector", class_token_projection_macs(scene)))
+        return found
 
     def edit_image(self, view: ImageView) -> Edit:
         import torch
