@@ -48,12 +48,24 @@ ALLOWED: dict[str, set[str]] = {
         "workload",
         "recipe",
     },
-    "report": {"errors", "units", "shapes", "recipe", "record", "measure.stats", "flops", "published", "policies"},
+    "report": {
+        "errors",
+        "units",
+        "shapes",
+        "recipe",
+        "record",
+        "measure.stats",
+        "measure.verdict",
+        "flops",
+        "published",
+        "policies",
+    },
+    "gate": {"errors", "recipe", "record", "measure.stats", "measure.verdict", "measure.apart", "report"},
 }
 TORCH_FREE = (
     "errors", "units", "shapes", "layout", "recipe", "record", "resolve", "budget", "workload", "measure.stats",
     "measure.stopping", "flops.analytic", "flops.work", "flops.traffic", "report", "policies", "published",
-    "models.catalog", "models.adapter", "cli",
+    "models.catalog", "models.adapter", "cli", "gate", "measure.verdict", "measure.apart",
 )  # fmt: skip
 FACTS_ONLY = ("policies", "engine")  # no concrete model or policy is named here
 

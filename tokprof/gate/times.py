@@ -1,0 +1,80 @@
+"""Tier 2: times of the same device and setting, each metric with its own threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tokprof.gate.calibration import Calibration
+from tokprof.gate.outcome import Answer, Finding, Outcome
+from tokprof.measure.stats import median, usable
+from tokprof.measure.verdict import LEAST_THRESHOLD, Judgement, judge
+from tokprof.record import REQUEST_STAGES, Arm, RunRecord
+from tokprof.report.comparable import MACHINE, differences, identity, label
+from tokprof.report.compare import drift_remark, time_series
+
+STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
+WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
+LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
+
+
+def times_outcome(before: RunRecord, after: RunRecord, calibration: Calibration | None = None) -> Outcome:
+    """Findings for the request, its share of the dense one beside it, and every stage that matters."""
+    name = label(after)
+    differs = differences(before, after, MACHINE)
+    if differs:
+        fields = "; ".join(str(difference) for difference in differs)
+        return Outcome((Finding(2, name, "times", "incomparable", detail=fields),))
+    known = (calibration or {}).get(after.environment.device.name, {}).get(identity(after), {})
+    drifting = drift_remark("baseline", before) or drift_remark("head", after)
+    findings = []
+    for metric, read, show in time_series(before, after):
+        first, second = read(before), read(after)
+        if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
+            continue
+        judged = judge(first, second, threshold=threshold_of(known.get(metric, 0.0)))
+        answer, detail = _answer(judged, min(len(first), len(second)), drifting)
+        findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
+    return Outcome(tuple(findings))
+
+
+def threshold_of(deviation: float) -> float:
+    """The gap that counts on a machine whose runs of the same code differ by this much."""
+    return max(LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
+
+
+def _answer(judged: Judgement, samples: int, drifting: str | None) -> tuple[Answer, str]:
+    detail = _detail(judged)
+    if judged.slowdown is None:
+        return "ambiguous", "no usable samples"
+    if samples < LEAST_SAMPLES:
+        return "ambiguous", f"only {samples} rounds; at least {LEAST_SAMPLES} are needed"
+    if drifting:
+        return "ambiguous", drifting
+    if judged.change == "slower":
+        return "regressed", detail
+    if judged.change == "ambiguous" and not judged.surely_not_slower:
+        return "ambiguous", detail
+    return "pass", detail
+
+
+def _detail(judged: Judgement) -> str:
+    if judged.slowdown is None:
+        return ""
+    found = judged.slowdown
+    return (
+        f"{found.ratio - 1:+.1%} [{found.low - 1:+.1%}, {found.high - 1:+.1%}], p {judged.p:.2g}, "
+        f"threshold {judged.threshold:.1%}"
+    )
+
+
+def _matters(stage: str, before: Arm, after: Arm) -> bool:
+    """A stage too short to be timed well is judged as part of the request."""
+    for arm in (before, after):
+        request, part = arm.samples.total_ms(), arm.samples.stages[stage].elapsed_ms
+        if usable(request) and usable(part) and median(part) >= WORTH_GATING * median(request):
+            return True
+    return False
+
+
+def _median(samples: list[float], show: Callable[[float], str]) -> str:
+    return show(median(samples)) if samples else "none"
