@@ -56,8 +56,8 @@ LLAVA_NEXT = Plan(
         Stage("tower", 800, 64, 4e-3, answers=False, contrast=1.0, quarters=1.0),
         Stage(
             "overview",
-            1000,
-            32,
+            900,
+            24,
             3e-3,
             tower_rate=0.3,
             contrast=0.1,
@@ -69,7 +69,7 @@ LLAVA_NEXT = Plan(
         Stage(
             "tiles",
             1000,
-            16,
+            12,
             2e-3,
             tiled=True,
             tower_rate=0.0,
