@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.records import make_environment
 from tokprof import environment
+from tokprof.cli import build_app
+from tokprof.cli.device import facts
+from tokprof.errors import TokprofError
 from tokprof.measure import ceilings
 from tokprof.record import Ceilings, Environment
 
@@ -75,3 +79,25 @@ def test_measured_ceilings_are_positive(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(ceilings.COPY_BYTES, "cpu", 1 << 16)
     found = ceilings.measure_ceilings("cpu", "float32")
     assert found.flops_per_s > 0 and found.bytes_per_s > 0 and found.source == "measured"
+
+
+def test_the_device_command_says_cpu_and_its_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ceilings.SIDE, "cpu", 64)
+    monkeypatch.setitem(ceilings.COPY_BYTES, "cpu", 1 << 16)
+    done = CliRunner().invoke(build_app(), ["device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "device         CPU" in done.output and "FLOP/s in float32 (measured)" in done.output
+    assert "SM clock" not in done.output, "a CPU has none"
+    assert ceilings.stored_ceilings(environment.cpu_name(), "float32") is not None
+
+
+def test_the_device_command_refuses_what_is_not_there() -> None:
+    assert isinstance(CliRunner().invoke(build_app(), ["device", "tpu"]).exception, TokprofError)
+    assert isinstance(CliRunner().invoke(build_app(), ["device", "cpu", "--dtype", "int8"]).exception, TokprofError)
+
+
+def test_every_known_fact_of_a_gpu_is_shown() -> None:
+    busy = make_environment(other_processes=3, throttle=("power cap",))
+    shown = dict(facts(busy))
+    assert shown["SM clock"] == "1980 of 1980 MHz" and shown["held back by"] == "power cap"
+    assert shown["others on it"] == "3" and shown["driver"] == "570.1"

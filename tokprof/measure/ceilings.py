@@ -13,6 +13,7 @@ from tokprof.record import Ceilings, write_text_atomically
 REPEATS = 5
 SIDE = {"cpu": 1536, "cuda": 8192}  # of the square matrices
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+DTYPES = ("float32", "bfloat16", "float16")
 USUAL_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 
 
