@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokprof import policies
+from tokprof.errors import ParameterError, TokprofError
 from tokprof.models import catalog
 from tokprof.policies.stages import scaled
 from tokprof.recipe import Measurement, Method, Published, Recipe, Setting, Workload
+from tokprof.workload import scene_of
 
 DEMO = "demo"
 LAYER_PARAMETERS = ("layer", "layers", "entry", "exit", "exit_layer")
@@ -44,14 +47,31 @@ def _method(method: Method, depth: int, demo_depth: int) -> Method:
     for name in LAYER_PARAMETERS:
         if name in parameters:
             parameters[name] = _layers(parameters[name], depth, demo_depth)
+    while not _reachable(method.name, parameters):
+        parameters["keep"] = round(parameters["keep"] * 1.25, 4)
     return Method(name=method.name, parameters=parameters)
 
 
 def _layers(value: Any, depth: int, demo_depth: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-        return value
-    found = scaled([value] if isinstance(value, int) else value, depth, demo_depth)
-    return found[0] if isinstance(value, int) else list(found)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(max(round(value * demo_depth / depth), 1), demo_depth - 1)
+    return list(scaled(value, depth, demo_depth)) if isinstance(value, list | tuple) else value
+
+
+def _reachable(name: str, parameters: dict[str, Any]) -> bool:
+    """Few layers put a floor under some budgets. What is wrong in another way is for the run to say."""
+    keep = parameters.get("keep")
+    if not isinstance(keep, float) or not 0 < keep <= 0.8:
+        return True
+    entry = catalog.find(DEMO)
+    try:
+        policy = policies.build(name, **parameters)
+        policy.check(scene_of(Workload(), entry).seen_by(policy))  # type: ignore[call-arg]
+    except ParameterError as error:
+        return "out of reach" not in error.message
+    except TokprofError:
+        return True
+    return True
 
 
 def _distinct(methods: list[Method], rows: tuple[Any, ...]) -> tuple[tuple[Method, ...], tuple[Any, ...]]:

@@ -118,6 +118,7 @@ class Recipe(Value):
     setting: Setting = Setting()
     measurement: Measurement = Measurement()  # type: ignore[call-arg]
     published: Published | None = None
+    match: tuple[Literal["layer-mean", "flops", "kv-bytes"], ...] = ()  # every method at the first one's budget
 
     def cells(self) -> Iterator[Cell]:
         for model in self.models:

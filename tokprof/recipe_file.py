@@ -66,8 +66,31 @@ def locate(name: str) -> Path:
     return known[name]
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file; RecipeError lists all that is wrong with it."""
+def read_recipe(path: Path, *, demo: bool = False) -> Recipe:
+    """The recipe in a file, at the bundled demo model's size if asked, with equal budgets solved.
+
+    RecipeError lists all that is wrong with it.
+    """
+    from tokprof.demo_size import at_demo_size
+
+    recipe = parse_recipe(path)
+    return _matched(at_demo_size(recipe) if demo else recipe)
+
+
+def _matched(recipe: Recipe) -> Recipe:
+    """`match` written out: every method once per metric, with the parameter that gives it the first one's budget."""
+    from tokprof.resolve import with_matched_budgets
+
+    if not recipe.match:
+        return recipe
+    solved = [method for metric in recipe.match for method in with_matched_budgets(recipe, metric).methods]
+    return recipe.model_copy(
+        update={"methods": tuple(m for i, m in enumerate(solved) if m not in solved[:i]), "match": ()}
+    )
+
+
+def parse_recipe(path: Path) -> Recipe:
+    """As written."""
     source = _Source()
     data = _plain(_node(path), (), source)
     if not isinstance(data, dict):

@@ -21,7 +21,6 @@ from tokprof.errors import RecordError, TokprofError
 from tokprof.recipe import Cell, Recipe
 from tokprof.record import Failure, RecordFile, RunRecord, cell_key, read_records, write_records
 
-
 Entry: TypeAlias = RunRecord | Failure
 
 
