@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tokprof.errors import UnsupportedError
 from tokprof.policies.base import Need, Policy, Scene
 
 
@@ -16,8 +17,8 @@ class Downsample(Policy):
     `keep`: the share of the picture's area that is left, so both sides shrink by √keep
     (`image_scale`, which the engine asks before it prepares the request). How many tokens that gives is
     the model's affair: about keep·N at native resolution, steps of whole tiles where pictures are cut
-    into tiles. Plans are about the scene of the smaller picture. A model that resizes every picture to
-    one square (LLaVA-1.5) cannot be spared anything.
+    into tiles. Plans are about the scene of the smaller picture. A model that resizes whatever it gets
+    to one square (LLaVA-1.5, video frames) cannot be spared anything, and is refused.
     """
 
     name: ClassVar[str] = "downsample"
@@ -26,6 +27,13 @@ class Downsample(Policy):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.SMALLER_INPUT})
 
     keep: float = 0.25
+
+    def check(self, scene: Scene) -> None:
+        if scene.model.tiling != "native" and all(block.tiles == 1 for block in scene.layout.blocks):
+            raise UnsupportedError(
+                "downsample: this model resizes whatever it gets to one square, and spends the same tokens on it",
+                "avgpool keeps as many tokens, behind the tower",
+            )
 
     def image_scale(self, scene: Scene) -> float:
         return math.sqrt(self.keep)
