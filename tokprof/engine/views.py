@@ -211,10 +211,10 @@ class LiveDecoderView(DecoderView):
     def decay(self, rows: Rows) -> Tensor:
         self._use(Need.COLUMN_ATTENTION if rows == "visual" else Need.ROW_ATTENTION)
         asking, asked = (
-            self._decoder.rotated_ones(_rows_of(self._stream.rotary, places))
+            self._decoder.rotated_ones(_rows_of(self._stream.rotary, places)).float()
             for places in (self._row_places(rows), self._stream.candidates)
         )
-        return (asking @ asked.transpose(1, 2)).float() * self._decoder.scale(self.stop - 1)
+        return asking @ asked.transpose(1, 2) * self._decoder.scale(self.stop - 1)
 
     def keys(self, layer: Literal["previous", "next"]) -> Tensor:
         self._use(Need.DECODER_KEYS)

@@ -395,6 +395,10 @@ class Policy:
         """Visual tokens entering each layer, of those the policy chooses among. See `schedule`."""
         return Plan(layers=(scene.visual,) * scene.depth)
 
+    def published_mean(self, scene: Scene) -> float | None:
+        """The layer mean as the paper counts it, for methods whose paper counts otherwise than `Plan.layer_mean`."""
+        return None
+
     def costs(self, scene: Scene) -> list[Cost]:
         """The matrix work of deciding."""
         return []

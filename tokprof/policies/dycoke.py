@@ -110,15 +110,15 @@ class DyCoke(Policy):
             return None
         size, kept = layout.blocks[0].patches, self.kept_per_frame(layout)
         batch, _, width = view.tokens.shape
-        by_frame = view.tokens.float().reshape(batch, -1, size, width)
-        later = [frame for frame, reference in frames.items() if reference is not None]
-        earlier = [reference for reference in frames.values() if reference is not None]
-        alike = cosine_similarity(by_frame[:, later], by_frame[:, earlier], dim=-1)  # (batch, later, size)
+        by_frame = view.tokens.float().reshape(batch, -1, size, width).unbind(dim=1)
+        pairs = {frame: earlier for frame, earlier in frames.items() if earlier is not None}
+        later, before = (torch.stack([by_frame[at] for at in side], dim=1) for side in (pairs, pairs.values()))
+        alike = cosine_similarity(later, before, dim=-1)  # (batch, pairs, size)
         least = alike.sort(dim=-1, stable=True).indices[..., :kept]
         if self.temporal == "paper":
             least = least.sort(dim=-1).values
         place = torch.arange(size, device=view.tokens.device).expand(batch, -1)
-        chosen = dict(zip(later, least.unbind(dim=1), strict=True))
+        chosen = dict(zip(pairs, least.unbind(dim=1), strict=True))
         keep = torch.cat([frame * size + chosen.get(frame, place) for frame in frames], dim=1)
         return Edit(keep, reordered=self.temporal == "official")
 
