@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.tiny import build_tiny
+from tests.models.tiny import tiny
 from tokprof import policies
 from tokprof.engine.request import run_request
 from tokprof.measure.clock import NoClock
@@ -27,7 +27,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_example_method_runs_as_it_planned(example: str) -> None:
-    adapter = build_tiny("llava-next")
+    adapter = tiny("llava-next")
     prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
     policy = policies.build(example, keep=0.5)
     outcome = run_request(adapter, policy, prepared, NoClock(), 2, checked=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.tiny import FAMILIES, build_tiny
+from tests.models.tiny import TINY, tiny
 from tokprof import policies
 from tokprof.engine.request import Outcome, run_request
 from tokprof.errors import ParameterError, UnsupportedError
@@ -24,7 +24,7 @@ NEW_TOKENS = 3
 
 @cache
 def adapter_of(family: str) -> Adapter:
-    return build_tiny(family)
+    return tiny(family)
 
 
 @cache
@@ -56,7 +56,7 @@ def fitting(name: str, family: str, **parameters: Any) -> Policy:
     return policy
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TINY)
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_as_planned_or_refuses(name: str, family: str) -> None:
     outcome = run(family, fitting(name, family, keep=0.4))  # `checked`: plan = observed, edits sound, output finite

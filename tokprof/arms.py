@@ -7,17 +7,16 @@ from dataclasses import dataclass
 import torch
 
 from tokprof.engine.request import Outcome, run_request
-from tokprof.environment import open_device
 from tokprof.errors import BrokenPromiseError
 from tokprof.flops.analytic import arm_bytes, arm_flops
-from tokprof.measure.activity import count_activity
-from tokprof.measure.clock import Clock, CudaClock, NoClock
-from tokprof.measure.energy import measure_energy
+from tokprof.measure.activity import activity_pass
+from tokprof.measure.clock import Clock, NoClock
+from tokprof.measure.energy import energy_pass
 from tokprof.measure.memory import memory_pass
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.policies.base import Plan, Policy
 from tokprof.recipe import Measurement
-from tokprof.record import Arm, Energy, Fidelity, Memory, Samples, Tokens
+from tokprof.record import Arm, Fidelity, Memory, Samples, Tokens
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,12 @@ def measured_arm(facts: ArmFacts, samples: Samples, measurement: Measurement) ->
         bytes_moved=arm_bytes(policy, scene, facts.new_tokens, facts.value_bytes),
         samples=samples,
         memory=_memory(facts) if measurement.memory else None,
-        energy=_energy(facts) if measurement.energy else None,
-        activity=count_activity(facts.round, facts.device) if measurement.activity else None,
+        energy=energy_pass(facts.round, facts.device, facts.prepared.batch, facts.new_tokens)
+        if measurement.energy
+        else None,
+        activity=activity_pass(facts.round, facts.device) if measurement.activity else None,
         generated=tuple(tuple(row) for row in facts.outcome.tokens.tolist()),
     )
-
-
-def _energy(facts: ArmFacts) -> Energy | None:
-    """None where the device does not count joules."""
-    gpu = open_device(facts.device)
-    return measure_energy(facts.round, CudaClock(), gpu, tokens=facts.prepared.batch * facts.new_tokens)
 
 
 def _memory(facts: ArmFacts) -> Memory:

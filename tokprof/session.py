@@ -37,7 +37,7 @@ class Session:
             self.model,
             weights=self.setting.weights,
             device=self.device,
-            dtype=ready.dtype,
+            dtype=getattr(torch, ready.dtype),
             attention=self.setting.attention,
             seed=cell.workload.seed,
         )

@@ -10,7 +10,7 @@ import torch
 from tokprof import policies
 from tokprof.engine.parity import check_parity
 from tokprof.engine.request import run_request
-from tokprof.measure.activity import count_activity
+from tokprof.measure.activity import activity_pass
 from tokprof.measure.clock import CudaClock, NoClock
 from tokprof.measure.memory import memory_pass
 from tokprof.models import load
@@ -36,7 +36,7 @@ def test_parity_in_half_precision(bench: tuple[Any, Any]) -> None:
 def test_deciding_never_waits_for_the_device(bench: tuple[Any, Any], name: str) -> None:
     adapter, prepared = bench
     policy = policies.build(name, keep=0.25) if name not in ("dense", "vtw") else policies.build(name)
-    activity = count_activity(lambda clock: run_request(adapter, policy, prepared, clock, 4), "cuda")
+    activity = activity_pass(lambda clock: run_request(adapter, policy, prepared, clock, 4), "cuda")
     assert sum(activity.host_syncs.values()) == 0
 
 

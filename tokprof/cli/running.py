@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,8 @@ def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: st
     from tokprof.profiler import Listener, profile
     from tokprof.record import write_records
     from tokprof.resolve import refuse_the_hopeless
-    from tokprof.scores import join_scores, read_scores
 
-    scores = read_scores(join) if join else None
+    joined = _joiner(join)
     refuse_the_hopeless(recipe, yes=yes)
     records: list[RunRecord] = []
 
@@ -60,12 +60,21 @@ def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: st
             profile(recipe, Listener(on_record=finished, on_stage=line.stage, on_note=line.note))
         except TokprofError as error:
             failure = error
-    if scores is not None:
-        records = join_scores(records, scores)
+    records = joined(records)
     if records:
         show(records, shape="json" if json_path == "-" else shape)
     if failure is not None:
         raise failure
+
+
+def _joiner(source: str | None) -> Callable[[list[RunRecord]], list[RunRecord]]:
+    """Accuracies from elsewhere, read before anything is measured."""
+    if source is None:
+        return lambda records: records
+    from tokprof.scores import join_scores, read_scores
+
+    scores = read_scores(source)
+    return lambda records: join_scores(records, scores)
 
 
 def show(records: list[RunRecord], *, shape: str) -> None:

@@ -28,7 +28,8 @@ def check_parity(
 ) -> ParityResult:
     """Last-position logits against the model's own forward, greedy tokens against its own `generate`.
 
-    Greedy tokens are compared, not required, in half precision: there a tie may fall either way.
+    Greedy tokens are compared, not required: in half precision a tie may fall either way. The end of
+    sequence is given an id that no token has, so that it is ignored here as it is in our own loop.
     """
     ours = run_request(adapter, dense, prepared, NoClock(), new_tokens, attention=attention)
     inputs = adapter.forward_inputs(prepared)
@@ -36,7 +37,11 @@ def check_parity(
     with backend(attention):
         theirs = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         tokens = model.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, pad_token_id=0
+            **inputs,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=adapter.shape.decoder.vocab,
         )[:, -new_tokens:]
     scale = theirs.float().abs().max().clamp_min(1e-12)
     error = float((ours.logits.float() - theirs.float()).abs().max() / scale)

@@ -53,6 +53,7 @@ def load(
         tokenizer = tokenizer_in(loaded.folder)
     adapter: HuggingFaceAdapter = adapter_class(loaded.entry, loaded.model, processor=processor, tokenizer=tokenizer)
     adapter.weights, adapter.trained, adapter.notes = loaded.source, loaded.trained, (*loaded.notes, *said)
+    adapter.attention = "flash-sdpa" if attention == "flash" and kernels == "sdpa" else kernels
     return adapter
 
 

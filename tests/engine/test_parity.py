@@ -1,0 +1,66 @@
+"""Our loop is Hugging Face's forward and `generate`, for every family, at tiny size in fp32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.tiny import TINY, tiny, workloads_for
+from tokprof import policies
+from tokprof.engine.parity import check_parity
+from tokprof.engine.request import run_request
+from tokprof.errors import ParityError
+from tokprof.measure.clock import NoClock
+from tokprof.models import load
+from tokprof.recipe import Workload
+
+CASES = [(family, request) for family in TINY for request in workloads_for(family)]
+
+
+@pytest.mark.parametrize(("family", "request_name"), CASES)
+def test_logits_and_greedy_tokens(family: str, request_name: str) -> None:
+    adapter = tiny(family)
+    prepared = adapter.prepare(workloads_for(family)[request_name])
+    if adapter.foreign_to_forward(prepared):
+        pytest.skip("Hugging Face's forward cannot pack this layout")
+    shown = check_parity(adapter, policies.build("dense"), prepared, new_tokens=6)
+    assert shown.relative_error <= 1e-5
+    assert shown.greedy_equal
+
+
+@pytest.mark.parametrize("family", ["llava-next-grouped", "qwen2-vl"])
+def test_eager_attention_is_causal_too(family: str) -> None:
+    from tests.models.tiny import tiny_entry
+
+    eager, sdpa = (load(tiny_entry(family), "random", attention=kind) for kind in ("eager", "sdpa"))
+    for theirs, ours in zip(sdpa.model.parameters(), eager.model.parameters(), strict=True):
+        ours.data.copy_(theirs.data)
+    workload = workloads_for(family)["picture"]
+    results = [
+        run_request(
+            adapter,
+            policies.build("fastv", keep=0.5),
+            adapter.prepare(workload),
+            NoClock(),
+            4,
+            attention=adapter.attention,
+        )
+        for adapter in (eager, sdpa)
+    ]
+    torch.testing.assert_close(results[0].logits, results[1].logits, rtol=1e-4, atol=1e-5)
+    assert torch.equal(results[0].tokens, results[1].tokens)
+
+
+def test_a_loop_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = tiny("llava-next")
+    prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
+    original = adapter.decoder.logits
+
+    def off(hidden: Any) -> Any:
+        return original(hidden) * 1.001
+
+    monkeypatch.setattr(adapter.decoder, "logits", off)
+    with pytest.raises(ParityError, match=r"differ by"):
+        check_parity(adapter, policies.build("dense"), prepared)
