@@ -28,16 +28,21 @@ def profile(recipe: Recipe, listener: Listener | None = None) -> list[RunRecord]
 
 
 def measure_all(cells: list[Ready], listener: Listener) -> list[RunRecord]:
+    from tokprof.measure.apart import measure_alone
     from tokprof.session import Session
 
     records: list[RunRecord] = []
     session: Session | None = None
     for ready in cells:
         try:
-            if session is None or not session.serves(ready):
-                session = None  # two models at once may not fit
-                session = Session(ready, listener)
-            record = session.measure(ready)
+            if ready.cell.measurement.isolate:
+                listener.on_stage(f"{ready.policy.name}: in a process of its own", 0)
+                record = measure_alone(ready.cell)
+            else:
+                if session is None or not session.serves(ready):
+                    session = None  # two models at once may not fit
+                    session = Session(ready, listener)
+                record = session.measure(ready)
         except TokprofError as error:
             if listener.on_failure is None:
                 raise

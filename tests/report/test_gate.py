@@ -26,7 +26,7 @@ from tokprof.gate.outputs import junit, markdown, render, write_outputs
 from tokprof.gate.reference import base_place, head_place, same_dependencies
 from tokprof.gate.starter import refuse_to_overwrite, write_starter
 from tokprof.gate.verdicts import pooled, verdict
-from tokprof.measure.apart import Place, measure_apart, profile_apart, recipes_of
+from tokprof.measure.apart import Place, measure_alone, measure_apart, recipes_of
 from tokprof.recipe import Cell, Measurement, Method, Recipe, Workload
 from tokprof.record import Activity, RunRecord, read_records, write_records
 
@@ -401,8 +401,7 @@ def test_isolated_cells_keep_their_own_key(monkeypatch: pytest.MonkeyPatch) -> N
         return [BASE]
 
     monkeypatch.setattr("tokprof.measure.apart.measure_apart", measure)
-    recipe = Recipe(models=("demo",), methods=(Method(name="fastv"),), measurement=Measurement(isolate=True))
-    (record,) = profile_apart(recipe)
+    record = measure_alone(BASE.cell.model_copy(update={"measurement": Measurement(isolate=True)}))
     assert asked == [False] and record.cell.measurement.isolate and record.key != BASE.key
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,12 +75,11 @@ def measure_apart(cells: Sequence[Cell], place: Place | None = None) -> list[Run
         return list(read_records(written).records)
 
 
-def profile_apart(recipe: Recipe) -> Iterator[RunRecord]:
-    """Every cell in a process of its own, together with the dense model it is compared to."""
-    for cell in recipe.cells():
-        together = cell.model_copy(update={"measurement": cell.measurement.model_copy(update={"isolate": False})})
-        for record in measure_apart([together]):
-            yield record.model_copy(update={"cell": cell, "key": cell_key(cell)})
+def measure_alone(cell: Cell) -> RunRecord:
+    """One cell, with the dense model it is compared to, in a process of its own."""
+    together = cell.model_copy(update={"measurement": cell.measurement.model_copy(update={"isolate": False})})
+    (record,) = measure_apart([together])
+    return record.model_copy(update={"cell": cell, "key": cell_key(cell)})
 
 
 def recipes_of(cells: Iterable[Cell]) -> list[Recipe]:

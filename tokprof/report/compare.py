@@ -124,8 +124,8 @@ def _peak(record: RunRecord) -> float | None:
 
 
 COUNTS: tuple[tuple[str, Callable[[RunRecord], float | None], Callable[[float | None], str]], ...] = (
-    ("tokens, layer mean", lambda record: record.policy.tokens.layer_mean, units.count),
-    ("FLOPs, exact", _flops, units.operations),
+    ("mean tokens", lambda record: record.policy.tokens.layer_mean, units.count),
+    ("FLOPs", _flops, units.operations),
     ("KV cache", lambda record: record.policy.memory.kv_bytes if record.policy.memory else None, units.bytes_),
     ("peak memory", _peak, units.bytes_),
     ("host syncs", lambda record: _activity(record, "host_syncs"), units.count),

@@ -15,6 +15,7 @@ from tokprof.report.comparable import label
 from tokprof.report.compare import Comparison, Line
 
 HEADER = ("metric", "before", "after", "ratio", "95 % interval", "verdict")  # ratio: after ÷ before
+WIDE = 0.05  # relative half-width beyond which a third digit says nothing
 STYLES = {"SLOW": "red", "MORE": "red", "FAST": "green", "LESS": "green", "AMBIGUOUS": "yellow"}
 
 
@@ -47,7 +48,10 @@ def markdown(comparisons: Sequence[Comparison], gone: Sequence[RunRecord] = (), 
 
 
 def cells(line: Line) -> tuple[str, ...]:
-    interval = f"[{line.interval.low:.3f}, {line.interval.high:.3f}]" if line.interval else ""
+    interval = ""
+    if line.interval:
+        digits = 3 if line.interval.half_width < WIDE else 2
+        interval = f"[{line.interval.low:.{digits}f}, {line.interval.high:.{digits}f}]"
     ratio = "" if line.ratio is None else f"{line.ratio:.3f}"
     return (line.metric, line.before, line.after, ratio, interval, line.verdict)
 
@@ -69,7 +73,7 @@ def unmatched(gone: Sequence[RunRecord], new: Sequence[RunRecord]) -> Iterator[s
 def _table(lines: Sequence[Line]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in HEADER:
-        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", overflow="fold")
     for line in lines:
         *figures, verdict = cells(line)
         table.add_row(*figures, Text(verdict, style=STYLES.get(verdict, "")))
