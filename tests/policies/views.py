@@ -144,7 +144,8 @@ class FakeImageView(ImageView):
         if layer in self._logits:
             return self._logits[layer]
         batch, present = self._present
-        return 2 * noise(batch, self.scene.model.vision.heads, present, seed=self._seed + 10 + (layer or 0))
+        drawn = 2 * noise(batch, self.scene.model.vision.heads, present, seed=self._seed + 10 + (layer or 0))
+        return drawn.to(self.tokens.device)
 
     def _softmax(self, logits: Tensor) -> Tensor:
         raised = logits.exp()
