@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": set(),
     "record": {"errors", "recipe"},
     "policies": {"errors", "shapes"},
-    "models.catalog": {"errors", "shapes", "models.configuration"},
+    "models.hub": {"errors"},
+    "models.catalog": {"errors", "shapes", "models.configuration", "models.hub"},
     "models": {"errors", "shapes", "layout", "policies.base", "workload", "recipe", "engine.cache"},
     "workload": {"errors", "layout", "shapes", "recipe", "models.catalog", "models.prompts", "policies.base"},
     "engine": {"errors", "shapes", "policies.base", "models.adapter", "models.decoder", "measure.clock"},
@@ -28,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "measure": {"errors", "recipe", "record", "environment"},
     "flops": {
         *("errors", "units", "shapes", "layout", "recipe", "record", "policies", "published", "workload", "resolve"),
-        *("measure.stats", "measure.clock", "models.catalog", "models.adapter"),
+        *("measure.stats", "measure.clock", "models.catalog", "models.adapter", "models.prompts"),
     },
     "flops.counted": {
         "errors",
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "models",
         "measure.clock",
     },
+    "flops.residuals": {"errors", "shapes", "recipe", "workload", "policies", "flops", "engine", "models"},
     "flops.second_opinion": {"errors", "shapes", "policies", "flops", "engine", "models", "measure.clock"},
     "report": {
         "errors",

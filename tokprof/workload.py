@@ -77,6 +77,7 @@ def request_of(workload: Workload, entry: Entry) -> Request:
         layout = video_layout(shape, len(pictures), pictures[0].size)
     else:
         layout = image_layout(shape, [picture.size for picture in pictures], workload.anyres)
+        description += ", on the fixed 2×2 grid" if workload.anyres == "fixed" else ""
     samples, repeated = _batch(pictures, workload)
     return Request(samples=samples, video=video, prompt=prompt, description=description + repeated, layout=layout)
 
@@ -255,12 +256,15 @@ def _file_frames(path: Path, wanted: int) -> list[Image]:
         ) from error
     try:
         with av.open(str(path)) as container:
-            decoded = [frame.to_image() for frame in container.decode(video=0)]
+            total = sum(1 for _ in container.decode(video=0))
+            container.seek(0)
+            chosen = set(evenly(total, min(wanted, total)))
+            frames = [frame.to_image() for index, frame in enumerate(container.decode(video=0)) if index in chosen]
     except Exception as error:  # decoders raise all sorts of things on broken files
         raise WorkloadError(f"the video {path} cannot be read: {error}", "give a folder of frames") from error
-    if not decoded:
+    if not frames:
         raise WorkloadError(f"the video {path} has no frames", "give another video, or a folder of frames")
-    return [decoded[index].convert("RGB") for index in evenly(len(decoded), min(wanted, len(decoded)))]
+    return frames
 
 
 def evenly(total: int, wanted: int) -> list[int]:

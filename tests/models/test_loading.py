@@ -22,13 +22,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def unreachable_cache(repository: str, name: str) -> None:
+    """Nothing is cached."""
+
+
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> str:
         raise ConnectionError("offline")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    monkeypatch.setattr("tokprof.models.weights.cached_folder", lambda repository: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", unreachable_cache)
 
 
 def test_the_demo_reads_its_own_files() -> None:

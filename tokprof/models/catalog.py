@@ -1,17 +1,18 @@
 """Every model by name, with its dimensions: no hub, no torch, no transformers.
 
-`find(name)` also takes a local folder, or the id of a repository in the hub's cache, of a family
-that is known here; its `config.json` then tells the dimensions (see `configuration`).
+`find(name)` also takes a local folder, or the id of a repository on the hub, of a family that is
+known here; its `config.json` then tells the dimensions (see `configuration`).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokprof.errors import InputError, UnknownNameError
 from tokprof.shapes import DecoderShape, ModelShape, VisionShape
@@ -71,6 +72,8 @@ QWEN2_2B = DecoderShape(
 NEXT_GRIDS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 ONEVISION_GRIDS = tuple((384 * rows, 384 * cols) for rows in range(1, 7) for cols in range(1, 7))
 QWEN_PIXELS = (56 * 56, 16384 * 28 * 28)
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 Template = Literal["vicuna", "vicuna-system", "mistral", "chatml", "qwen-vl"]
 
@@ -245,7 +248,7 @@ def entries() -> list[Entry]:
 
 
 def find(name: str) -> Entry:
-    """The entry behind a name, a local folder, or a repository id in the hub's cache."""
+    """The entry behind a name, a local folder, or the id of a repository on the hub."""
     known = _known()
     if name in known:
         return known[name]
@@ -255,21 +258,14 @@ def find(name: str) -> Entry:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _from_folder(folder, folder.resolve().name, folder)
-    cached = cached_folder(name) if name.count("/") == 1 else None
-    if cached is not None:
-        return _from_folder(cached, name, None)
-    hint = (
-        "" if "/" not in name else "give a folder with config.json and *.safetensors, or download the repository first"
-    )
+    if REPOSITORY.fullmatch(name):
+        from tokprof.models.hub import configuration
+
+        kept = configuration(name)
+        if kept is not None:
+            return _from_folder(kept, name, None)
+    hint = "there is no such folder, and no such repository in the cache or on the hub" if "/" in name else ""
     raise UnknownNameError("model", name, known, hint)
-
-
-def cached_folder(repository: str) -> Path | None:
-    """The newest complete snapshot of a repository in the hub's cache, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _from_folder(folder: Path, name: str, local: Path | None) -> Entry:
@@ -280,13 +276,20 @@ def _from_folder(folder: Path, name: str, local: Path | None) -> Entry:
 
 
 def shape_in(folder: Path, name: str) -> ModelShape:
-    from tokprof.models.configuration import shape_of
+    from tokprof.models.configuration import pixels_of, shape_of
 
-    path = folder / "config.json"
-    if not path.is_file():
+    if not (folder / "config.json").is_file():
         raise InputError(f"{folder} has no config.json", "give the folder of a model saved by transformers")
+    processor = folder / "preprocessor_config.json"
+    pixels = pixels_of(_read_json(processor)) if processor.is_file() else QWEN_PIXELS
+    return shape_of(_read_json(folder / "config.json"), name, pixels)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}", "save the model again with save_pretrained") from error
-    return shape_of(config, name)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no configuration", "save the model again with save_pretrained")
+    return content

@@ -121,6 +121,14 @@ def template_of(family: str) -> Template:
     return TEMPLATES.get(family, "vicuna")
 
 
+def pixels_of(processor: Config) -> tuple[int, int]:
+    """The least and the most pixels that a native-resolution processor resizes to."""
+    size = processor.get("size") or {}
+    least = processor.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
+    most = processor.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
+    return int(least or QWEN_PIXELS[0]), int(most or QWEN_PIXELS[1])
+
+
 def shape_of(config: Config, name: str, pixels: tuple[int, int] = QWEN_PIXELS) -> ModelShape:
     """The dimensions that a `config.json` tells. `pixels`: a native-resolution processor's least and most."""
     family = str(config.get("model_type", ""))

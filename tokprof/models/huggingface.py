@@ -153,16 +153,17 @@ class HuggingFaceAdapter(Adapter):
 
     def _encoded(self, request: Request) -> list[int]:
         """The chat template's tokens, one placeholder per picture or video."""
-        tokenizer = self.tokenizer
-        kind = "video" if request.video else "image"
+        tokenizer, placeholder = self.tokenizer, self.placeholder(request.video)
+        word = tokenizer.convert_ids_to_tokens(placeholder)
+        text = chat_text(self.entry.template, word, request.visuals, request.prompt)
         if tokenizer.chat_template:
+            kind = "video" if request.video else "image"
             content = [*(request.visuals * [{"type": kind}]), {"type": "text", "text": request.prompt}]
-            text = tokenizer.apply_chat_template(
+            rendered = tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-        else:
-            word = tokenizer.convert_ids_to_tokens(self.placeholder(request.video))
-            text = chat_text(self.entry.template, word, request.visuals, request.prompt)
+            if word in rendered:  # a template for text alone leaves the pictures out
+                text = rendered
         begins = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
         ids: list[int] = tokenizer(text, add_special_tokens=not begins)["input_ids"]
         return ids

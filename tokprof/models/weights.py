@@ -18,11 +18,9 @@ import torch
 from torch import nn
 
 from tokprof.errors import InputError, MachineError, TokprofError
-from tokprof.models.catalog import Entry, cached_folder, shape_in
+from tokprof.models import hub
+from tokprof.models.catalog import Entry, shape_in
 from tokprof.models.drawn import config_of
-
-WEIGHT_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-HUB_PATIENCE_S = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +50,24 @@ def obtain(entry: Entry, model_class: Any, wish: Wish) -> Loaded:
     if wish.weights == "hub":
         if not entry.repository:
             raise InputError(f"{entry.name} has no repository on the hub", "use --weights random, or give a folder")
-        return _read(entry, model_class, wish, _from_hub(entry.repository), entry.repository)
+        return _read(entry, model_class, wish, hub.weights(entry.repository), entry.repository)
     if wish.weights != "auto":
         folder = Path(wish.weights).expanduser()
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder}", "--weights takes auto, random, hub or a folder")
         own = replace(entry, shape=shape_in(folder, entry.name), folder=folder)
+        if own.shape.family != entry.shape.family:
+            raise InputError(
+                f"{folder} holds a {own.shape.family}, but {entry.name} is a {entry.shape.family}",
+                f"use --model {folder}",
+            )
         return _read(own, model_class, wish, folder, str(folder))
     if entry.folder is not None:
         return _read(entry, model_class, wish, entry.folder, entry.folder.name)
     if not entry.repository:
         return _drawn(entry, model_class, wish, (f"{entry.name}: {_RANDOM}",))
     try:
-        folder = _from_hub(entry.repository)
+        folder = hub.weights(entry.repository)
     except InputError as error:
         return _drawn(entry, model_class, wish, (f"{error.message}: {_RANDOM}",))
     return _read(entry, model_class, wish, folder, entry.repository)
@@ -76,32 +79,16 @@ _RANDOM = (
 )
 
 
-def _from_hub(repository: str) -> Path:
-    """The repository's files, from the cache where they are, else downloaded."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    cached = cached_folder(repository)
-    if cached is not None and any(cached.glob("*.safetensors")):
-        return cached
-    try:
-        hf_hub_download(repository, "config.json", etag_timeout=HUB_PATIENCE_S)
-        return Path(snapshot_download(repository, allow_patterns=WEIGHT_FILES))
-    except Exception as error:  # no network, no such repository, no permission, no space
-        raise InputError(
-            f"the weights of {repository} cannot be had from the hub ({type(error).__name__})",
-            "use --weights random, or give a folder with the files",
-        ) from error
-
-
 def _read(entry: Entry, model_class: Any, wish: Wish, folder: Path, source: str) -> Loaded:
-    if not any(folder.glob("*.safetensors")):
+    if not hub.has_weights(folder):
         raise InputError(
-            f"{folder} holds no *.safetensors", "save the model with save_pretrained, or use --weights random"
+            f"{folder} lacks *.safetensors", "save the model with save_pretrained, or use --weights random"
         )
     try:
         with quiet():
-            model = model_class.from_pretrained(
+            model, found = model_class.from_pretrained(
                 folder,
+                output_loading_info=True,
                 dtype=wish.dtype,
                 device_map={"": wish.device},
                 attn_implementation=wish.attention,
@@ -113,6 +100,11 @@ def _read(entry: Entry, model_class: Any, wish: Wish, folder: Path, source: str)
         raise _too_large(entry) from error
     except Exception as error:  # whatever is wrong with a user's files
         raise InputError(f"{folder} cannot be loaded: {error}", "is the folder complete?") from error
+    absent = [*found["missing_keys"], *found["mismatched_keys"]]
+    if absent:
+        raise InputError(
+            f"{folder} lacks {len(absent)} of the model's weights, such as {absent[0]}", "is the folder complete?"
+        )
     return Loaded(entry=entry, model=model, folder=folder, source=source, trained=_trained(folder))
 
 
@@ -125,7 +117,7 @@ def _trained(folder: Path) -> bool:
 def _drawn(entry: Entry, model_class: Any, wish: Wish, notes: tuple[str, ...]) -> Loaded:
     folder = entry.folder
     if folder is None and entry.repository:
-        folder = cached_folder(entry.repository)
+        folder = hub.cached(entry.repository)
     config_class = model_class.config_class
     config = config_class.from_pretrained(entry.folder) if entry.folder else config_class(**_without_type(entry))
     devices = [wish.device] if wish.device.type == "cuda" else []
