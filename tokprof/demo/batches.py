@@ -71,17 +71,17 @@ def crops_of(image: Image.Image) -> Tensor:
 
 def encode_question(text: str) -> tuple[int, ...]:
     """The tokens that follow the picture, up to and including `ASSISTANT:`."""
-    return _encode(f"{text} ASSISTANT:")
+    return encode_words(f"{text} ASSISTANT:")
 
 
 @functools.cache
 def prefix_tokens() -> tuple[int, ...]:
     """The tokens in front of the picture."""
-    return (BOS, *_encode("USER:"))
+    return (BOS, *encode_words("USER:"))
 
 
 @functools.cache
-def _encode(text: str) -> tuple[int, ...]:
+def encode_words(text: str) -> tuple[int, ...]:
     return tuple(_tokenizer()(text, add_special_tokens=False)["input_ids"])
 
 
@@ -101,7 +101,7 @@ def _pack(scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, qu
     kinds = torch.zeros(len(scenes), questions, dtype=torch.long)
     for row, scene in enumerate(scenes):
         for column, asked in enumerate(_questions(scene, rng, questions)):
-            question, answer = encode_question(asked.text), _encode(asked.answer)
+            question, answer = encode_question(asked.text), encode_words(asked.answer)
             filled = len(question) + len(answer)
             tokens[row, column, :filled] = torch.tensor(question + answer)
             labels[row, column, len(question) - 1 : filled] = torch.tensor((*answer, EOS))

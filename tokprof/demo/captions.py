@@ -24,8 +24,9 @@ class CaptionHeads(nn.Module):
         self.caption = nn.Sequential(nn.Linear(words, width), nn.GELU(), nn.Linear(width, width))
         self.picture = nn.Linear(width, width)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
-        self.quarter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, words))
-        nn.init.constant_(self.quarter[1].bias, -5.0)
+        rarely = nn.Linear(width, words)
+        nn.init.constant_(rarely.bias, -5.0)
+        self.quarter = nn.Sequential(nn.LayerNorm(width), rarely)
 
     def contrast(self, pooled: Tensor, said: Tensor, aspect: int | None) -> Tensor:
         """Symmetric InfoNCE; `aspect` limits the captions to colours, shapes or digits.
