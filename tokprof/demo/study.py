@@ -104,7 +104,8 @@ def _batches(questions: list[Question]) -> Iterator[list[int]]:
 def _prepare(adapter: Adapter, questions: list[Question]) -> Prepared:
     """A request of that shape, then its pictures and words replaced by the questions' own."""
     batch, size = len(questions), questions[0].image.size
-    prepared = adapter.prepare(Workload(batch=batch, image_size=size, prompt=questions[0].text))
+    workload = {"batch": batch, "image_size": size, "prompt": questions[0].text}
+    prepared = adapter.prepare(Workload.model_validate(workload))
     after = len(encode_question(questions[0].text))
     ids = prepared.input_ids.clone()
     assert int(ids[0, -after - 1]) == IMAGE, "the question follows the picture"
