@@ -122,7 +122,7 @@ def with_layer_means(recipe: Recipe, layer_means: list[float]) -> Recipe:
     def methods() -> Iterator[Method]:
         for method in recipe.methods:
             for target in layer_means:
-                yield _solved(recipe, method, "layer-mean", target)
+                yield _solved(recipe, method, "layer-mean", target, published=True)
 
     return recipe.model_copy(update={"methods": tuple(methods())})
 
@@ -139,7 +139,7 @@ def with_matched_budgets(recipe: Recipe, metric: str) -> Recipe:
     return recipe.model_copy(update={"methods": tuple(matched)})
 
 
-def _solved(recipe: Recipe, method: Method, metric: str, target: float) -> Method:
+def _solved(recipe: Recipe, method: Method, metric: str, target: float, *, published: bool = False) -> Method:
     found = budget.solve(
         policies.find(method.name),
         {name: value for name, value in method.parameters.items() if name != "keep"},
@@ -147,6 +147,7 @@ def _solved(recipe: Recipe, method: Method, metric: str, target: float) -> Metho
         metric,
         target,
         new_tokens=recipe.workloads[0].new_tokens,
+        published=published,
     )
     return Method(name=method.name, parameters={**method.parameters, "keep": found.policy.keep})
 

@@ -82,3 +82,11 @@ def test_official_reuse_reads_everything_while_attention_stays() -> None:
 def test_how_many_entries_a_step_reads() -> None:
     kept = DyCoke().edit_cache(FakeCacheView(DyCoke(), 0, noise(1, 100).exp()))
     assert kept is not None and kept.shape == (1, 30)
+
+
+def test_what_decoding_reads_is_planned() -> None:
+    plan = DyCoke(merging=0.5, prune=0.7).schedule(video(8, 3, depth=8))  # one newline token beside the frames
+    total = 4 * 9 + 4 * 4 - (9 - 4)  # frames 0, 2, 4 and 6 whole, less frame 2
+    assert plan.layers == (total + 1,) * 8
+    assert plan.read == (total + 1,) + (int(0.3 * total) + 1,) * 7
+    assert DyCoke(merging=0.5, prune=0).schedule(video(8, 3, depth=8)).read is None

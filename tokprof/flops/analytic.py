@@ -13,7 +13,7 @@ Parts that a convention does not know are absent from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tokprof.errors import UnknownNameError
@@ -91,13 +91,7 @@ def request(
     """A request under a policy; layers as observed in a run where given, else as the policy plans them."""
     plan = policy.schedule(scene)
     if observed_layers is not None:
-        plan = Plan(
-            layers=tuple(observed_layers),
-            projected=plan.projected,
-            tower=plan.tower,
-            side_layers=plan.side_layers,
-            cached_text=plan.cached_text,
-        )
+        plan = replace(plan, layers=tuple(observed_layers), least=None)
     costs = [] if policy.identity else policy.costs(scene.seen_by(policy))
     return Request(
         scene=scene,

@@ -85,9 +85,9 @@ def _prefill_values(asked: Request) -> int:
 
 
 def _step_values(scene: Scene, plan: Plan) -> int:
-    """One decode step right after prefill, its own keys and values apart: weights, head, the whole cache."""
+    """One decode step right after prefill, its own keys and values apart: weights, head, the cache it reads."""
     decoder = scene.model.decoder
-    cache = sum(work.cache_lengths(scene, plan)) * decoder.kv_values_per_token
+    cache = sum(work.read_lengths(scene, plan)) * decoder.kv_values_per_token
     tokens = scene.batch * decoder.depth * (_layer_values(decoder) - decoder.kv_values_per_token)
     weights = decoder.depth * decoder.layer_parameters
     return weights + tokens + scene.batch * cache + _head_values(decoder, scene.batch)

@@ -49,10 +49,25 @@ def cache_lengths(scene: Scene, plan: Plan) -> tuple[int, ...]:
     return tuple(text + visual for visual in plan.layers)
 
 
+def read_lengths(scene: Scene, plan: Plan) -> tuple[int, ...]:
+    """Entries of prefill's cache that each layer reads in a decode step."""
+    text = scene.text if plan.cached_text is None else plan.cached_text
+    return tuple(text + visual for visual in plan.read or plan.layers)
+
+
 def decode_macs(scene: Scene, plan: Plan, steps: int) -> int:
-    """`steps` generated tokens, one at a time; step t attends to a layer's own cache, itself included."""
+    """`steps` generated tokens, one at a time; step t attends to what a layer reads of its cache, itself included.
+
+    Where not every entry is read, one more query per step asks the layer before which ones to read.
+    """
+    decoder, read = scene.model.decoder, read_lengths(scene, plan)
     growth = steps * (steps + 1) // 2
-    return sum(layer_macs(scene.model.decoder, steps, steps * cached + growth) for cached in cache_lengths(scene, plan))
+    macs = sum(layer_macs(decoder, steps, steps * length + growth) for length in read)
+    chosen = [layer for layer, length in enumerate(cache_lengths(scene, plan)) if read[layer] < length]
+    if chosen:
+        asked = cache_lengths(scene, plan)[chosen[0] - 1]
+        macs += decoder.query_width * (steps * (decoder.width + asked) + growth)
+    return macs
 
 
 def head_macs(decoder: DecoderShape, positions: int) -> int:

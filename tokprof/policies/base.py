@@ -82,7 +82,8 @@ class Plan:
     `layers` then is the most there can be. `projected`: tokens that pass the projector (None: every
     patch). `tower`: tokens per tile entering each vision block (None: all). `side_layers`: visual
     tokens entering each layer that runs beside the model's own. `cached_text`: where a method also
-    forgets text.
+    forgets text. `read`: visual cache entries that each layer reads in a decode step, for methods that
+    choose among them by the attention of the layer before (None: all).
     """
 
     layers: tuple[int, ...]
@@ -91,6 +92,7 @@ class Plan:
     tower: tuple[int, ...] | None = None
     side_layers: tuple[int, ...] = ()
     cached_text: int | None = None  # text tokens left in each layer's cache; None: all of them
+    read: tuple[int, ...] | None = None
 
     @property
     def exact(self) -> bool:
@@ -108,7 +110,11 @@ class Plan:
             return tuple(count + fixed if count else 0 for count in counts)
 
         return replace(
-            self, layers=add(self.layers), least=self.least and add(self.least), side_layers=add(self.side_layers)
+            self,
+            layers=add(self.layers),
+            least=self.least and add(self.least),
+            side_layers=add(self.side_layers),
+            read=self.read and add(self.read),
         )
 
     def covers(self, observed: Sequence[int]) -> bool:

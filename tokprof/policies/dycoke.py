@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tokprof.errors import ParameterError, UnsupportedError
-from tokprof.policies.base import CacheView, Edit, ImageView, Need, Plan, Policy, Scene, top_indices
+from tokprof.policies.base import CacheView, Edit, ImageView, Need, Plan, Policy, Scene, segments, top_indices
 from tokprof.policies.shares import floored
 from tokprof.policies.stages import scaled
 
@@ -93,12 +93,14 @@ class DyCoke(Policy):
         return min(max(1, round(share)), size)
 
     def plan(self, scene: Scene) -> Plan:
-        frames = references(scene.layout, self.temporal)
-        if frames is None:
-            return Plan(layers=(scene.visual,) * scene.depth)
-        size, kept = scene.layout.blocks[0].patches, self.kept_per_frame(scene.layout)
-        total = sum(size if reference is None else kept for reference in frames.values())
-        return Plan(layers=(total,) * scene.depth)
+        frames, first, total = references(scene.layout, self.temporal), self.cache_layer(scene.depth), scene.visual
+        if frames is not None:
+            size, kept = scene.layout.blocks[0].patches, self.kept_per_frame(scene.layout)
+            total = sum(size if reference is None else kept for reference in frames.values())
+        layers = (total,) * scene.depth
+        if first is None:
+            return Plan(layers=layers)
+        return Plan(layers=layers, read=segments(scene.depth, [(0, total), (first, floored(1 - self._prune, total))]))
 
     def edit_image(self, view: ImageView) -> Edit | None:
         import torch
