@@ -190,7 +190,7 @@ def _validated(kind: type[Part], values: dict[str, Any]) -> Part:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).removesuffix("s").replace("_", "-")
+        flag = "--" + str(first["loc"][0]).replace("images", "image").replace("_", "-")
         raise ParameterError(
             f"{flag} {first['input']!r}: {first['msg'].lower()}", "`tokprof run --help` shows what fits"
         ) from error
