@@ -46,7 +46,7 @@ def test_gains_are_taken_against_each_sides_own_unpruned_model() -> None:
 def test_another_order_is_named() -> None:
     todre = recipe("todre-table3")
     found = reproduce(todre, records_for(todre, [50, 60, 56, 56, 70]))
-    assert any("order differs: fastv and" in verdict for verdict in found.verdicts)
+    assert any("order differs in 7 of 9 pairs, first fastv and sparsevlm" in verdict for verdict in found.verdicts)
 
 
 def test_budgets_of_different_bases_are_said_to_be() -> None:

@@ -17,6 +17,7 @@ from tokprof.published import Cell
 from tokprof.recipe import Published, Recipe, Row
 from tokprof.record import REQUEST_STAGES, Arm, RunRecord
 from tokprof.report import derived
+from tokprof.report.table import about_machine, about_model, about_workload
 
 VANILLA = "vanilla"
 LLM_STAGES = ("select", "prefill", "first_decode", "decode")
@@ -205,10 +206,10 @@ def _notes(
     if setup:
         notes.append(f"paper: {setup['hardware']}; {setup['measured_on']}; {setup['notes']}")
     if records:
-        device, facts = records[0].environment.device, records[0].model
-        notes.append(
-            f"here: {device.name}; {facts.name}, {facts.weights}, {facts.dtype}; {records[0].inputs.description}"
-        )
+        ran = records[0]
+        notes.append(f"here: {about_machine(ran)}; {about_model(ran)}; {about_workload(ran)}")
+    if any(not entry.same_model for entry in compared):
+        notes.append("another model than the paper's: only the gains can be compared, and with care")
     if any(cell.metric == "flops" for cell in cells) and table.paper in CONVENTIONS:
         notes.append(CONVENTIONS[table.paper])
     bases = {entry.label: entry.cell.token_basis for entry in compared}
@@ -243,16 +244,22 @@ def _verdicts(paper: str, compared: Sequence[Compared]) -> list[str]:
         if not both:
             continue
         last, theirs, ours = next((found for found in both if found[0].cell.method == paper), both[-1])
-        swapped = _swapped([(entry.label, a, b) for entry, a, b in both])
-        order = "" if len(both) < 2 else f"; {'order kept' if not swapped else 'order differs: ' + swapped}"
+        order = _order([(entry.label, a, b) for entry, a, b in both])
         verdicts.append(f"{title}: {last.label} {units.ratio(ours)} here, {units.ratio(theirs)} there{order}")
     return verdicts
 
 
-def _swapped(pairs: Sequence[tuple[str, float, float]]) -> str:
-    """The first two rows that the paper orders the other way round; ties on either side are no order."""
-    for index, (one, a, b) in enumerate(pairs):
-        for other, c, d in pairs[index + 1 :]:
-            if abs(a / c - 1) > SAME and abs(b / d - 1) > SAME and (a > c) != (b > d):
-                return f"{one} and {other}"
-    return ""
+def _order(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Whether rows that differ on both sides differ the same way; what ties on either side has no order."""
+    pairs = [
+        (one, other, (a > c) == (b > d))
+        for index, (one, a, b) in enumerate(rows)
+        for other, c, d in rows[index + 1 :]
+        if abs(a / c - 1) > SAME and abs(b / d - 1) > SAME
+    ]
+    swapped = [(one, other) for one, other, kept in pairs if not kept]
+    if not pairs:
+        return ""
+    if not swapped:
+        return "; order kept"
+    return f"; order differs in {len(swapped)} of {len(pairs)} pairs, first {' and '.join(swapped[0])}"
