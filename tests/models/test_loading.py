@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from tests.models.tiny import build_tiny, tiny, tiny_entry
-from tokprof.errors import InputError
+from tokprof.errors import InputError, WorkloadError
 from tokprof.models import load
 from tokprof.models.catalog import demo_folder, find
 from tokprof.recipe import Workload
@@ -138,3 +144,75 @@ def test_a_request_says_what_was_made_up() -> None:
     assert prepared.sha256 != adapter.prepare(Workload(image_size=(64, 40), batch=3, prompt="one two four six")).sha256
     assert prepared.preprocess_ms > 0
     assert find("demo").picture == (672, 672)
+
+
+def test_folders_that_lack_something_are_refused(saved: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(saved, broken)
+    tensors = load_file(saved / "model.safetensors")
+    save_file({name: value for name, value in tensors.items() if "layers.2" not in name}, broken / "model.safetensors")
+    with pytest.raises(InputError, match=r"lacks \d+ of the model's weights"):
+        load(str(broken))
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"lacks \*\.safetensors"):
+        load(str(broken))
+    with pytest.raises(InputError, match="holds a llava_next, but tiny-llava is a llava"):
+        load(tiny_entry("llava"), str(saved))
+
+
+def test_a_repository_in_the_cache_is_found_by_its_id(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_cache(repository: str, name: str) -> str | None:
+        return str(saved / name) if repository == "somebody/their-llava" else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", in_cache)
+    adapter = load("somebody/their-llava")
+    assert adapter.trained and adapter.weights == "somebody/their-llava"
+
+
+@pytest.fixture(scope="module")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the hub has it: weights, tokenizer, image processor with its limits, chat template."""
+    folder = tmp_path_factory.mktemp("my-qwen")
+    adapter = tiny("qwen2.5-vl")
+    adapter.model.save_pretrained(folder)  # type: ignore[operator]
+    config = adapter.config
+    special = {
+        "<|vision_start|>": config.vision_start_token_id,
+        "<|vision_end|>": config.vision_end_token_id,
+        "<|image_pad|>": config.image_token_id,
+        "<|video_pad|>": config.video_token_id,
+    }
+    words = {"<unk>": 0, "user": 1, "assistant": 2, "what": 3, "is": 4, "there": 5, "?": 6}
+    plain = Tokenizer(WordLevel({**words, **special}, unk_token="<unk>"))
+    plain.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, additional_special_tokens=list(special))
+    tokenizer.save_pretrained(folder)
+    template = (
+        "user {% for part in messages[0]['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}"
+        "<|vision_start|><|{{ part['type'] }}_pad|><|vision_end|>{% endif %}{% endfor %} assistant"
+    )
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    limits = {"min_pixels": 16 * 64, "max_pixels": 20 * 64, "patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
+    (folder / "preprocessor_config.json").write_text(json.dumps(limits))
+    return folder
+
+
+@pytest.mark.parametrize("workload", [Workload(image_count=2, batch=2), Workload(frames=3)], ids=["pictures", "video"])
+def test_a_folders_own_tokenizer_template_and_limits_are_used(qwen_folder: Path, workload: Workload) -> None:
+    adapter = load(str(qwen_folder))
+    assert adapter.shape.max_pixels == 20 * 64
+    prepared = adapter.prepare(workload.model_copy(update={"prompt": "what is there?"}))
+    text = adapter.tokenizer.convert_ids_to_tokens(prepared.input_ids[0, prepared.text_index][-5:].tolist())
+    assert text == ["what", "is", "there", "?", "assistant"]
+    assert max(block.patches for block in prepared.layout.blocks) <= 20
+    inputs = adapter.forward_inputs(prepared)
+    with torch.no_grad():
+        expected = adapter.model(**inputs, output_hidden_states=True).hidden_states[0]
+        torch.testing.assert_close(adapter.embeddings(prepared), expected)
+
+
+def test_a_placeholder_in_the_prompt_is_refused(qwen_folder: Path) -> None:
+    adapter = load(str(qwen_folder))
+    with pytest.raises(WorkloadError, match="2 pictures instead of 1"):
+        adapter.prepare(Workload(prompt="what is <|image_pad|> ?"))
