@@ -38,7 +38,9 @@ class HiDivDrop(Staged):
     """
 
     name: ClassVar[str] = "hidivdrop"
-    paper: ClassVar[str] = "HiDivDrop: Late Injection and Differentiable Top-K, ICLR 2026 (HiDrop), arXiv 2602.23699"
+    paper: ClassVar[str] = (
+        "HiDivDrop, published as HiDrop: Hierarchical Vision Token Reduction, ICLR 2026, arXiv 2602.23699v1"
+    )
     acts: ClassVar[str] = "decoder, late entry, four cuts, early exit"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ROW_ATTENTION})
     training_based: ClassVar[bool] = True

@@ -28,7 +28,7 @@ class PDrop(Staged):
     """
 
     name: ClassVar[str] = "pdrop"
-    paper: ClassVar[str] = "PyramidDrop: Pyramid Visual Redundancy Reduction, CVPR 2025, arXiv 2410.17247"
+    paper: ClassVar[str] = "PyramidDrop: Pyramid Visual Redundancy Reduction, CVPR 2025, arXiv 2410.17247v2"
     acts: ClassVar[str] = "decoder, three cuts"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ROW_ATTENTION})
     published_layers: ClassVar[tuple[int, ...]] = (8, 16, 24)
