@@ -118,7 +118,11 @@ def _frames(workload: Workload, entry: Entry) -> tuple[list[Image], str]:
     wanted = workload.frames or entry.shape.default_frames
     if workload.video is not None:
         path = Path(workload.video)
-        frames = _folder_frames(path, wanted, workload.frames) if path.is_dir() else _file_frames(path, wanted)
+        frames = (
+            _folder_frames(path, wanted, workload.frames)
+            if path.is_dir()
+            else _file_frames(path, wanted, workload.frames)
+        )
         return frames, f"{len(frames)} frames of {path.name} ({_sizes(frames[:1])})"
     size = workload.image_size or BUNDLED["harbour"]
     picture = synthetic_picture(size, workload.seed) if workload.image_size else bundled_picture("harbour")
@@ -236,17 +240,14 @@ def _folder_frames(folder: Path, wanted: int, asked: int | None) -> list[Image]:
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
     if not files:
         raise WorkloadError(f"the folder {folder} holds no pictures", "put the video's frames there as PNG or JPEG")
-    if asked is not None and asked > len(files):
-        raise WorkloadError(
-            f"{asked} frames asked for, but {folder} holds {len(files)}", f"use --frames {len(files)} or fewer"
-        )
+    _enough(asked, len(files), folder)
     frames = [open_picture(files[index]) for index in evenly(len(files), min(wanted, len(files)))]
     if len({frame.size for frame in frames}) > 1:
         raise WorkloadError(f"the frames in {folder} differ in size ({_sizes(frames)})", "give frames of one size")
     return frames
 
 
-def _file_frames(path: Path, wanted: int) -> list[Image]:
+def _file_frames(path: Path, wanted: int, asked: int | None) -> list[Image]:
     _check_file(path, "video", "")
     try:
         import av  # type: ignore[import-not-found,unused-ignore]
@@ -257,14 +258,22 @@ def _file_frames(path: Path, wanted: int) -> list[Image]:
     try:
         with av.open(str(path)) as container:
             total = sum(1 for _ in container.decode(video=0))
+            _enough(asked, total, path)
             container.seek(0)
             chosen = set(evenly(total, min(wanted, total)))
             frames = [frame.to_image() for index, frame in enumerate(container.decode(video=0)) if index in chosen]
+    except WorkloadError:
+        raise
     except Exception as error:  # decoders raise all sorts of things on broken files
         raise WorkloadError(f"the video {path} cannot be read: {error}", "give a folder of frames") from error
     if not frames:
         raise WorkloadError(f"the video {path} has no frames", "give another video, or a folder of frames")
     return frames
+
+
+def _enough(asked: int | None, there: int, path: Path) -> None:
+    if asked is not None and asked > there:
+        raise WorkloadError(f"{asked} frames asked for, but {path} holds {there}", f"use --frames {there} or fewer")
 
 
 def evenly(total: int, wanted: int) -> list[int]:
