@@ -90,3 +90,14 @@ def test_what_decoding_reads_is_planned() -> None:
     assert plan.layers == (total + 1,) * 8
     assert plan.read == (total + 1,) + (int(0.3 * total) + 1,) * 7
     assert DyCoke(merging=0.5, prune=0).schedule(video(8, 3, depth=8)).read is None
+
+
+def test_nothing_waits_for_the_device() -> None:
+    """On the meta device a read of any value raises."""
+    policy, scene = DyCoke(merging=0.5), video(8, 3)
+    edit = policy.edit_image(FakeImageView(policy, scene, tokens=torch.empty(1, 72, 8, device="meta")))
+    assert edit is not None and edit.keep is not None and edit.keep.is_meta
+    memory: dict[str, torch.Tensor] = {}
+    for step in range(2):
+        kept = policy.edit_cache(FakeCacheView(policy, step, torch.empty(1, 50, device="meta"), memory))
+        assert kept is not None and kept.shape == (1, 15)

@@ -36,7 +36,9 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def walk(policy: Policy, scene: Scene, samples: list[int], alike: bool = False) -> list[tuple[int, Edit, Tensor]]:
+def walk(
+    policy: Policy, scene: Scene, samples: list[int], *, alike: bool = False, device: str = "cpu"
+) -> list[tuple[int, Edit, Tensor]]:
     """(stop, edit, tokens after it) at every stop, on contents that depend on the sample alone."""
     scene = replace(scene, batch=len(samples))
     plan = policy.plan(scene.seen_by(policy))
@@ -44,7 +46,8 @@ def walk(policy: Policy, scene: Scene, samples: list[int], alike: bool = False) 
     width, memory, found = scene.model.decoder.width, {}, []  # type: ignore[var-annotated]
 
     def content(*shape: int, seed: int) -> Tensor:
-        return torch.ones(len(samples), *shape) if alike else noise(SAMPLES, *shape, seed=seed)[samples]
+        given = torch.ones(len(samples), *shape) if alike else noise(SAMPLES, *shape, seed=seed)[samples]
+        return given.to(device)
 
     tokens = content(plan.layers[entry], width, seed=1)
     for stop in sorted(policy.decoder_stops(scene.depth)):
@@ -79,7 +82,7 @@ def test_edits_are_as_planned(name: str, parameters: dict[str, Any], share: floa
     policy, scene = policies.build(name, keep=share, **parameters), single(SIDE, depth=DEPTH)
     layers = policy.plan(scene.seen_by(policy)).layers
     present = layers[policy.entry_layer(DEPTH)]
-    for stop, edit, tokens in walk(policy, scene, [0, 1], alike):
+    for stop, edit, tokens in walk(policy, scene, [0, 1], alike=alike):
         assert tokens.shape[1] == layers[stop]
         if edit.keep is not None:
             assert edit.keep.shape == (2, layers[stop])
@@ -105,6 +108,13 @@ def test_deciding_again_decides_the_same(name: str, parameters: dict[str, Any]) 
     policy, scene = policies.build(name, keep=0.3, **parameters), single(SIDE, depth=DEPTH)
     for (_, first, _), (_, second, _) in zip(walk(policy, scene, [0, 1]), walk(policy, scene, [0, 1]), strict=True):
         assert str(first) == str(second)
+
+
+@NAMED
+def test_nothing_waits_for_the_device(name: str, parameters: dict[str, Any]) -> None:
+    """On the meta device a read of any value raises."""
+    policy, scene = policies.build(name, keep=0.3, **parameters), single(SIDE, depth=DEPTH)
+    assert all(left.is_meta for _, _, left in walk(policy, scene, [0, 1], device="meta"))
 
 
 @NAMED

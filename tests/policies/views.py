@@ -246,7 +246,8 @@ class FakeDecoderView(DecoderView):
     def decay(self, rows: Any) -> Tensor:
         self._use(Need.COLUMN_ATTENTION if rows == "visual" else Need.ROW_ATTENTION)
         asking = {"last": 1, "instruction": self.scene.text_after, "visual": self.tokens.shape[1]}[rows]
-        return 0.5 + noise(self.tokens.shape[0], asking, self.tokens.shape[1], seed=self._seed + 30).abs()
+        products = 0.5 + noise(self.tokens.shape[0], asking, self.tokens.shape[1], seed=self._seed + 30).abs()
+        return products.to(self.tokens.device)
 
     def keys(self, layer: Any) -> Tensor:
         self._use(Need.DECODER_KEYS)
