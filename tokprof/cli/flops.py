@@ -87,6 +87,8 @@ def flops(
         return
     if fvcore and not count:
         raise InputError("--fvcore is a second opinion on --count", "add --count")
+    if count and head == "all":
+        raise InputError("--count runs the engine, whose head sees the last position only", "leave out --head all")
     asked = _asked(
         model=model,
         method=method,

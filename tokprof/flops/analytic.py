@@ -132,8 +132,8 @@ def todre(asked: Request) -> Work:
         for passes in zip(*asked.passes, strict=True)
     )
     tower = sum(equation_1(n, vision.width, vision.ffn) for n in work.tower_lengths(vision, scene.layout))
-    cached = work.cache_lengths(scene, asked.plan)
-    decode = sum(equation_2(n, decoder.width, decoder.ffn, asked.new_tokens) for n in cached)
+    read = work.read_lengths(scene, asked.plan)
+    decode = sum(equation_2(n, decoder.width, decoder.ffn, asked.new_tokens) for n in read)
     parts = {
         "vision": scene.batch * vision.depth * tower,
         "prefill": sum(layers),

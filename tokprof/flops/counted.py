@@ -156,10 +156,10 @@ EXTRA_FORMULAS = {torch.ops.aten.mv: _matrix_vector, torch.ops.aten.dot: _matrix
 
 def count(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: int) -> Counted:
     """Run one request of a model on the meta device and count it."""
-    if policy.data_decided and not policy.schedule(prepared.scene).exact:
+    if policy.data_decided:
         raise UnsupportedError(
             f"{policy.name} decides by its data how many tokens stay: without data there is nothing to count",
-            "fix its decision with one of its parameters, or read the bounds of the plan (leave out --count)",
+            "fix the decision with one of its parameters, or read the bounds of its plan (leave out --count)",
         )
     counter = FlopCounterMode(display=False, custom_mapping=EXTRA_FORMULAS)
     clock = CountingClock(counter)

@@ -45,7 +45,18 @@ class Residuals:
         return self.worst <= TOLERANCE and not self.unknown_matrix_work
 
 
-def residuals(entry: Entry, prompt: Prompt, cases: Sequence[Case], *, second_opinion: bool = False) -> list[Residuals]:
+@dataclass(frozen=True)
+class Uncounted:
+    """A method whose data decide: only the bounds of its plan are known, in FLOPs."""
+
+    label: str
+    least: int
+    most: int
+
+
+def residuals(
+    entry: Entry, prompt: Prompt, cases: Sequence[Case], *, second_opinion: bool = False
+) -> list[Residuals | Uncounted]:
     """Every case on the model's real modules, built once on the meta device."""
     import torch
 
@@ -55,9 +66,16 @@ def residuals(entry: Entry, prompt: Prompt, cases: Sequence[Case], *, second_opi
     return [residual_of(adapter, case, prompt, second_opinion=second_opinion) for case in cases]
 
 
-def residual_of(adapter: Adapter, case: Case, prompt: Prompt, *, second_opinion: bool = False) -> Residuals:
+def uncounted(case: Case) -> Uncounted:
+    most = exact(case.asked).total
+    return Uncounted(case.label, exact(case.least).total if case.least else most, most)
+
+
+def residual_of(adapter: Adapter, case: Case, prompt: Prompt, *, second_opinion: bool = False) -> Residuals | Uncounted:
     from tokprof.flops.counted import count
 
+    if case.policy.data_decided:
+        return uncounted(case)
     prepared = prepare(adapter, case.policy, prompt)
     asked = request(case.policy, prepared.scene, prompt.new_tokens, causal=case.asked.causal)
     counted = count(adapter, case.policy, prepared, prompt.new_tokens)

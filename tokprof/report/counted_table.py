@@ -9,11 +9,18 @@ from rich.text import Text
 
 from tokprof import units
 from tokprof.flops.analytic import PARTS
-from tokprof.flops.residuals import TOLERANCE, Residuals
+from tokprof.flops.residuals import TOLERANCE, Residuals, Uncounted
 from tokprof.report.flops_table import plain
 
 
-def render(found: Residuals) -> Iterator[RenderableType]:
+def render(found: Residuals | Uncounted) -> Iterator[RenderableType]:
+    if isinstance(found, Uncounted):
+        bounds = f"{units.operations(found.least)} to {units.operations(found.most)}"
+        yield Text(
+            f"{found.label}: its data decide how many tokens stay, so there is nothing to count without data. "
+            f"By its plan it costs {bounds}; a parameter that fixes the decision makes it countable.\n"
+        )
+        return
     yield Text(f"{found.label}: exact and counted, FLOPs", style="bold")
     table = plain("exact", "counted", "residual", first="part")
     for part in PARTS:
@@ -40,7 +47,9 @@ def _percent(value: float) -> str:
     return "0 %" if value == 0 else f"{100 * value:+.4f} %"
 
 
-def as_data(found: Residuals) -> dict[str, object]:
+def as_data(found: Residuals | Uncounted) -> dict[str, object]:
+    if isinstance(found, Uncounted):
+        return {"method": found.label, "counted": None, "least": found.least, "most": found.most}
     return {
         "method": found.label,
         "exact": dict(found.exact),
