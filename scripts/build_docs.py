@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command_help import command_help
 from methods_page import methods_page
-from readme_parts import demo_plot, demo_table, record_line
+from readme_parts import PICTURE, demo_table, draw_picture, picture_is_stale, record_line
 from schema_page import schema_page
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/schema.md": schema_page,
     "docs/methods.md": methods_page,
     "docs/commands.md": command_help,
-    "reports/demo/tradeoff.svg": demo_plot,
 }
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"demo table": demo_table, "demo record": record_line},
@@ -49,9 +48,9 @@ def _replaced(text: str, name: str, content: str, page: str) -> str:
 
 
 def stale() -> list[Path]:
-    return [
-        path for path, text in built().items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    """Generated files that are not what they should be."""
+    texts = [path for path, text in built().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    return [*texts, *([PICTURE] if picture_is_stale() else [])]
 
 
 def main() -> None:
@@ -64,6 +63,9 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path.relative_to(ROOT))
+    if picture_is_stale():
+        draw_picture()
+        print(PICTURE.relative_to(ROOT))
 
 
 if __name__ == "__main__":
