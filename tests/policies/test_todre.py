@@ -131,7 +131,9 @@ def looking(*masses: float) -> Tensor:
 
 def exits(scene: Any, text_to_visual: Tensor, visual_to_text: Tensor | None = None) -> bool:
     policy = policies.build("todre", keep=0.25)
-    attentions = {"instruction": text_to_visual, ("visual", "instruction"): visual_to_text}
+    attentions: dict[Any, Tensor] = {"instruction": text_to_visual}
+    if visual_to_text is not None:
+        attentions["visual", "instruction"] = visual_to_text
     view = FakeDecoderView(policy, scene, 4, present=4, attentions=attentions)
     edit = policy.edit_decoder(view)
     assert edit is None or edit.keep is None

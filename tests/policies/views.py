@@ -60,9 +60,7 @@ def anyres(side: int = 4, tile_rows: int = 2, tile_cols: int = 2, top: int = 0, 
     return scene_of(*tiled(side, tile_rows, tile_cols, top, left), tiling="anyres", **more)
 
 
-def tiled(
-    side: int, tile_rows: int, tile_cols: int, top: int = 0, left: int = 0, image: int = 0
-) -> tuple[Block, Block]:
+def tiled(side: int, tile_rows: int, tile_cols: int, top: int = 0, left: int = 0, image: int = 0) -> list[Block]:
     grid = Block(
         rows=tile_rows * side - 2 * top,
         cols=tile_cols * side - 2 * left,
@@ -95,7 +93,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def places(policy: Policy, scene: Scene) -> dict[str, Tensor]:
     """tile, block, row, col of the tokens that the policy is shown."""
-    columns = {name: torch.tensor(scene.layout.column(name)) for name in ("tile", "block", "row", "col")}  # type: ignore[arg-type]
+    columns = {name: torch.tensor(scene.layout.column(name)) for name in ("tile", "block", "row", "col")}
     shown = columns["tile"] >= 0
     return columns if policy.newlines == "candidates" else {name: column[shown] for name, column in columns.items()}
 
