@@ -103,7 +103,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def encode(
-        self, prepared: Prepared, watch: Collection[int] = (), stops: Collection[int] = (), edit: EditTower | None = None
+        self,
+        prepared: Prepared,
+        watch: Collection[int] = (),
+        stops: Collection[int] = (),
+        edit: EditTower | None = None,
     ) -> VisionStates:
         """Run the tower block by block up to the features; keep what enters the watched blocks.
 
