@@ -31,7 +31,7 @@ def matching_macs(present: int, width: int) -> int:
 
 
 def without_duplicates(features: Tensor, count: int) -> Tensor:
-    """VisPruner's removal of near duplicates (§3.3): `count` indices per row, in no order.
+    """VisPruner's removal of near duplicates: `count` indices per row, in no order.
 
     features (batch, present, width), most important first. Time and again the list is split by the
     parity of its current order; of the even half, the (at most 8) members most similar to some odd

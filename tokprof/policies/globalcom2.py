@@ -23,10 +23,11 @@ class GlobalCom2(Policy):
 
     `keep`: ρ, the share of the thumbnail's tokens and of all tiles' tokens together, each rounded down
     (ρ = 0.25 on 2×2 tiles: 144 + 576). Tile j gets ρ·(1 + σ_j − 1/n) of its tokens, σ the softmax over
-    tiles of (s − max s)/10, s the sum of thumbnail scores above the tile (§3.2). Within a tile scores
-    are its own plus the thumbnail's upsampled to the tiles' grid, each divided by its length (§3.3).
+    tiles of (s − max s)/10, s the sum of thumbnail scores above the tile. Within a tile scores
+    are its own plus the thumbnail's upsampled to the tiles' grid, each divided by its length.
     Newline tokens always stay.
 
+    Code: xuyang-liu16/GlobalCom2 at 96b2d00.
     `variant`: "official", as behind the published numbers, scores by the scaled logits of the class
     token's row in the tower's last block (mean over heads) and hands the thumbnail's tokens over in
     falling order; "paper" scores by attention and keeps their order. The code drops what rounding

@@ -20,10 +20,11 @@ class HiRED(Policy):
 
     `keep`: the share of a picture's visual tokens, rounded down. Its thumbnail gets `alpha` of that
     (b = 0.2 on 2×2 tiles: 288 of 576). Each tile gets of the rest what falls onto it of the
-    thumbnail's (1 − alpha)·N tokens with most attention in block 0 (§4.1); within thumbnail and tile
-    the tokens with most attention in the later block stay (§4.2), both summed over heads. A picture
+    thumbnail's (1 − alpha)·N tokens with most attention in block 0; within thumbnail and tile
+    the tokens with most attention in the later block stay, both summed over heads. A picture
     without thumbnail keeps its best.
 
+    Code: hasanar1f/HiRED at 502d6dd.
     `cells`: which tile a thumbnail token falls onto: "exact", the one above it, or "official", the
     code's horizontal stripes. The code loses what rounding leaves of the tiles' budget, spends some on
     padding, and mixes up rows and columns of grids that are not square; here the total is exact.

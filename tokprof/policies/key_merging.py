@@ -1,4 +1,4 @@
-"""Merging leftover tokens by the similarity of their keys (VisionZip §3.3, and VisionDrop after it).
+"""Merging leftover tokens by the similarity of their keys (VisionZip, and VisionDrop after it).
 
 Evenly spaced leftovers become targets; every other leftover goes to the target with the most similar
 key. Sums are matrix products with 0/1 matrices, so that a run repeats itself to the bit.

@@ -24,13 +24,14 @@ class PruMerge(Policy):
 
     `keep`: the share k/N of each tile's visual tokens, rounded (the paper's mean: 32 of 576); one token
     more enters the decoder. `adaptive`: k is instead the number of tokens whose attention lies above
-    Q3 + 1.5·IQR (§3.2), so data decides (at most N/4; one sample at a time). Comparisons at fixed
+    Q3 + 1.5·IQR, so data decides (at most N/4; one sample at a time). Comparisons at fixed
     budgets use it off, as is the default.
     Attention is the class token's in the tower's last block, over the heads' concatenated keys (scale
     1/√width; without a class token: attention received). A kept token becomes x + Σ a_j·x_j over its 32
-    nearest by the cosine of keys (§3.3), the last token Σ a_j·x_j over all dropped ones; the weights
+    nearest by the cosine of keys, the last token Σ a_j·x_j over all dropped ones; the weights
     are not normalised, as in the code. Tokens come in falling order of attention.
 
+    Code: 42Shawn/LLaVA-PruMerge at 097c041.
     Traps: the code's softmax also counts the class token's own key, which makes all weights of a tile
     smaller by one factor. Several tiles are no subject of paper or code; each is treated alone.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PruMergePlus(PruMerge):
-    """PruMerge with twice the tokens (§3.4): see `prumerge` for attention, merging and the last token.
+    """PruMerge with twice the tokens: see `prumerge` for attention, merging and the last token.
 
     `keep`: the share of each tile's visual tokens, rounded; one half, rounded up, by attention, the
     other evenly spaced among those left (the code's uniform grid may repeat tokens and fails at some

@@ -20,7 +20,7 @@ _LOOKING = frozenset({Need.ROW_ATTENTION, Need.COLUMN_ATTENTION})
 
 @dataclass(frozen=True, kw_only=True)
 class ToDRE(Policy):
-    """Stage 1 (§4.1, eq. 3–4): greedy k-center over the projected tokens from a pivot. Stage 2 (§4.2, eq. 5–6): exit.
+    """Stage 1 (§4.1, eq. 3–6): greedy k-center over the projected tokens from a pivot. Stage 2 (§4.2, eq. 7): exit.
 
     `keep`: the share of visual tokens entering the decoder, floor(keep·N), one choice over thumbnail
     and tiles (25 % and 10 % of 2880 are 720 and 288). The pivot has the most attention of the class

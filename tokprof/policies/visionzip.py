@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionZip(Policy):
-    """Dominant and contextual tokens of each tile, chosen in the vision tower (§3.2, §3.3).
+    """Dominant and contextual tokens of each tile, chosen in the vision tower.
 
     `keep`: the share of each tile's visual tokens, rounded; 64 of 576 are 54 dominant + 10 contextual
     (5 · 64 on LLaVA-NeXT). `contextual`: the merged ones among them, published as 10 of 64. Dominant
@@ -25,6 +25,7 @@ class VisionZip(Policy):
     class token itself counts as one and is handed over. The others merge by key similarity.
     `newlines`: the code drops newline tokens.
 
+    Code: dvlab-research/VisionZip at 3151f6d.
     Traps: a merged token is the target plus the mean of what it absorbs (`variant="official"`, the
     default, as in the published numbers); the paper says average (`"paper"`). Order: class tokens,
     dominant tokens as in the picture, contextual tokens; on tiles the code puts the thumbnail's three

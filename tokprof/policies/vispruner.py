@@ -14,7 +14,7 @@ from tokprof.policies.tower_costs import saliency_macs
 
 @dataclass(frozen=True, kw_only=True)
 class VisPruner(Policy):
-    """Per tile: the tokens with most class attention, then the least alike of the others (§3.2, §3.3).
+    """Per tile: the tokens with most class attention, then the least alike of the others.
 
     `keep`: the share of each tile's visual tokens T/N, rounded (64 of 576; 5 · 64 on LLaVA-NeXT).
     `important`: the share of T taken by attention (mean over heads of the class token's row in the
@@ -23,6 +23,7 @@ class VisPruner(Policy):
     Similarity is that of the tower's features, or of the tokens where patches are merged to tokens.
     `newlines`: the code has none.
 
+    Code: Theia-4869/VisPruner at aefa01a.
     Traps: the projector runs on every token, selection comes behind it, as in the code. One swap in the
     order changes every later step, so half precision does not repeat single precision.
     """
