@@ -67,13 +67,25 @@ LLAVA_NEXT = Plan(
             kept=(36, 72),
         ),
         Stage(
+            "again",  # a second rise of the learning rate: tying colour to shape takes its time
+            700,
+            24,
+            3e-3,
+            tower_rate=0.3,
+            contrast=0.1,
+            quarters=0.1,
+            dropped_share=0.5,
+            dropped_from=0.5,
+            kept=(36, 72),
+        ),
+        Stage(
             "tiles",
-            1000,
+            1200,
             12,
             2e-3,
             tiled=True,
             tower_rate=0.0,
-            dropped_share=0.8,
+            dropped_share=0.75,
             kept=(36, 74, 186, 372),
         ),
     )
