@@ -21,12 +21,12 @@ class Decoder:
     `k_proj`: Llama, Mistral, Qwen2 and Qwen2-VL (whose rotary module folds three position rows).
     """
 
-    def __init__(self, language_model: nn.Module, head: nn.Module) -> None:
-        self._model: Any = language_model
+    def __init__(self, language_model: Any, head: nn.Module) -> None:
+        self._model = language_model
         self.head = head
         self.layers: Any = self._model.layers
         attention = self.layers[0].self_attn
-        self._rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb  # type: ignore[attr-defined]
+        self._rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
         self.head_dim: int = attention.head_dim
         self.heads: int = attention.q_proj.out_features // self.head_dim
         self.kv_heads: int = attention.k_proj.out_features // self.head_dim
@@ -48,7 +48,8 @@ class Decoder:
         output = self.layers[layer](
             hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache, use_cache=True
         )
-        return output[0] if isinstance(output, tuple) else output
+        ran: Tensor = output[0] if isinstance(output, tuple) else output
+        return ran
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, vocabulary) of the given positions."""
@@ -76,7 +77,7 @@ class Decoder:
         return float(self.layers[layer].self_attn.scaling)
 
     def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return projected.view(*projected.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
     def _turn(self, states: Tensor, rotary: Rotary) -> Tensor:
         turned: Tensor = self._rotate(states, states[:, :1], *rotary)[0]
