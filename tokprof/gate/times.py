@@ -12,6 +12,7 @@ from tokprof.record import REQUEST_STAGES, Arm, RunRecord
 from tokprof.report.comparable import MACHINE, differences, identity, label
 from tokprof.report.compare import drift_remark, time_series
 
+UNCALIBRATED = 0.02  # the gap that counts where nobody knows how far two runs of the same code are apart
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
 LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
@@ -31,14 +32,16 @@ def times_outcome(before: RunRecord, after: RunRecord, calibration: Calibration 
         first, second = read(before), read(after)
         if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
             continue
-        judged = judge(first, second, threshold=threshold_of(known.get(metric, 0.0)))
+        judged = judge(first, second, threshold=threshold_of(known.get(metric)))
         answer, detail = _answer(judged, min(len(first), len(second)), drifting)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
     return Outcome(tuple(findings))
 
 
-def threshold_of(deviation: float) -> float:
+def threshold_of(deviation: float | None) -> float:
     """The gap that counts on a machine whose runs of the same code differ by this much."""
+    if deviation is None:
+        return UNCALIBRATED
     return max(LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
 
 

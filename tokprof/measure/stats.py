@@ -14,7 +14,7 @@ from typing import Literal
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-RESAMPLE_UP_TO = 400  # samples; beyond, a resampled median is drawn as an order statistic
+RESAMPLE_UP_TO = 400  # pairs; beyond, a resampled median is drawn by its place among the samples
 DRIFT_WARNS = 0.01
 DRIFT_AMBIGUOUS = 0.03
 OUTLIER_FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's "far out"
@@ -122,24 +122,20 @@ def ratio_interval(
     `paired`: round i of both was measured side by side and is resampled together, so that what
     slowed both cancels. Samples of different runs, or of unequal number, are resampled apart.
     """
-    paired = paired and len(baseline) == len(policy)
     draw = random.Random(seed)
     ratio = median(baseline) / median(policy)
-    if max(len(baseline), len(policy)) > RESAMPLE_UP_TO:
-        ratios = _order_statistic_ratios(baseline, policy, draw, paired)
-    elif paired:
-        ratios = _paired_ratios(baseline, policy, draw)
+    if not paired or len(baseline) != len(policy):
+        ratios = _ratios_by_place(baseline, policy, 0.0, draw)
+    elif len(baseline) <= RESAMPLE_UP_TO:
+        ratios = _ratios_of_pairs(baseline, policy, draw)
     else:
-        ratios = [
-            median(draw.choices(baseline, k=len(baseline))) / median(draw.choices(policy, k=len(policy)))
-            for _ in range(RESAMPLES)
-        ]
+        ratios = _ratios_by_place(baseline, policy, _correlation(baseline, policy), draw)
     ratios.sort()
     tail = (1 - CONFIDENCE) / 2
     return Interval(min(quantile(ratios, tail), ratio), ratio, max(quantile(ratios, 1 - tail), ratio))
 
 
-def _paired_ratios(baseline: Sequence[float], policy: Sequence[float], draw: random.Random) -> list[float]:
+def _ratios_of_pairs(baseline: Sequence[float], policy: Sequence[float], draw: random.Random) -> list[float]:
     pairs = list(zip(baseline, policy, strict=True))
     ratios = []
     for _ in range(RESAMPLES):
@@ -148,24 +144,25 @@ def _paired_ratios(baseline: Sequence[float], policy: Sequence[float], draw: ran
     return ratios
 
 
-def _order_statistic_ratios(
-    baseline: Sequence[float], policy: Sequence[float], draw: random.Random, paired: bool
+def _ratios_by_place(
+    baseline: Sequence[float], policy: Sequence[float], correlation: float, draw: random.Random
 ) -> list[float]:
-    """Ten thousand samples need no resampling: the median of a resample is one of the samples in order,
-    at a rank that is normal about the middle with deviation √n/2. Pairing correlates the two ranks by
-    4·P(both below their medians) − 1."""
+    """Without resampling: the median of a resample is one of the samples in order, at a place that is
+    normal about the middle with deviation √n/2. Drawing the place gives the same ratios, ten times as fast."""
     first, second = sorted(baseline), sorted(policy)
-    correlation = 0.0
-    if paired:
-        middle_first, middle_second = median(first), median(second)
-        agree = sum((a < middle_first) == (b < middle_second) for a, b in zip(baseline, policy, strict=True))
-        correlation = 2 * agree / len(first) - 1
     rest = math.sqrt(max(0.0, 1 - correlation**2))
     ratios = []
     for _ in range(RESAMPLES):
         common, own = draw.gauss(0, 1), draw.gauss(0, 1)
         ratios.append(_near_middle(first, common) / _near_middle(second, correlation * common + rest * own))
     return ratios
+
+
+def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Of the two places, where samples come in pairs: 4·P(both below their medians) − 1."""
+    middle_first, middle_second = median(first), median(second)
+    agree = sum((a < middle_first) == (b < middle_second) for a, b in zip(first, second, strict=True))
+    return 2 * agree / len(first) - 1
 
 
 def _near_middle(ordered: Sequence[float], deviations: float) -> float:
