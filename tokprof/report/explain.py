@@ -16,6 +16,7 @@ from tokprof.report.gap import Decomposition, Term
 
 OUTPUT_LENGTHS = (1, 16, 128, 512)
 BIG_SHARE = 0.1  # of the lost time: smaller terms stay in the table
+NOTHING_MS = 1e-6
 MEANT = {
     "vision tower, projector": "the vision tower and projector, which no pruner behind them touches",
     "selection": "deciding which tokens stay",
@@ -23,7 +24,7 @@ MEANT = {
     "prefill": "prefill, whose FLOPs shrink less than the rest",
     "launch-bound": "waiting for the host to queue work, which fewer tokens cannot shorten",
     "utilisation": "a prefill that runs less efficiently on fewer tokens",
-    "remainder": "something that these terms do not name",
+    "remainder": "vision, projector and decode running slower than before",
 }
 
 
@@ -142,10 +143,14 @@ def _tokens_words(record: RunRecord) -> str:
     fewest, visual = gap.fewest_visual_tokens(record), record.inputs.visual
     if fewest is None:
         return f"It does not win at this prompt's {visual:,} visual tokens."
+    if fewest == 1:
+        return "By estimate it pays however few visual tokens there are."
     return f"By estimate it pays from {fewest:,} visual tokens on; this prompt has {visual:,}."
 
 
 def _signed(value_ms: float) -> str:
+    if abs(value_ms) < NOTHING_MS:
+        return "0"
     sign = "−" if value_ms < 0 else "+"
     return f"{sign}{units.milliseconds(abs(value_ms))}"
 

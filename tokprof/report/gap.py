@@ -93,7 +93,7 @@ def decompose(record: RunRecord) -> Decomposition | None:
     dense_ms, policy_ms = derived.total_ms(record.baseline), derived.total_ms(record.policy)
     if not whole or not dense_ms or not policy_ms:
         return None
-    dense, policy = stage_times(record.baseline), stage_times(record.policy)
+    dense, policy = _shares(record.baseline, dense_ms), _shares(record.policy, policy_ms)
     own = _stage_ratios(record)
     mix = {stage: (own[stage] - 1 / whole) * dense[stage] for stage in dense}
     slower = {stage: policy[stage] - own[stage] * dense[stage] for stage in dense}
@@ -111,8 +111,15 @@ def decompose(record: RunRecord) -> Decomposition | None:
     ]
     lost = policy_ms - dense_ms / whole
     rest = lost - sum(term.lost_ms for term in terms)
-    terms.append(Term("remainder", rest, "vision, projector and decode against their own FLOPs, and noise"))
+    terms.append(Term("remainder", rest, "vision, projector and decode slower than by their FLOPs (negative: faster)"))
     return Decomposition(whole, dense_ms, policy_ms, tuple(terms))
+
+
+def _shares(arm: Arm, total_ms: float) -> dict[str, float]:
+    """Stage times that sum to the request's: medians do not add up by themselves."""
+    times = stage_times(arm)
+    together = sum(times.values())
+    return {stage: time * total_ms / together for stage, time in times.items()}
 
 
 def _stage_ratios(record: RunRecord) -> dict[str, float]:
