@@ -12,11 +12,11 @@ from tests.models.tiny import TINY, tiny
 from tokprof import policies
 from tokprof.engine.request import Outcome, run_request
 from tokprof.errors import ParameterError, UnsupportedError
+from tokprof.fit import check_fit
 from tokprof.measure.clock import NoClock
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.policies.base import Policy
 from tokprof.recipe import Workload
-from tokprof.resolve import check_fit
 
 NAMES = [name for name in policies.names() if name != "dense"]
 NEW_TOKENS = 3

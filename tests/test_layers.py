@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "measure": {"errors", "recipe", "record", "environment"},
     "flops": {
         *("errors", "units", "shapes", "layout", "recipe", "record", "policies", "published", "workload", "resolve"),
-        *("measure.stats", "measure.clock", "models.catalog", "models.adapter", "models.prompts"),
+        *("measure.stats", "measure.clock", "models.catalog", "models.adapter", "models.prompts", "fit"),
     },
     "flops.counted": {
         "errors",

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tokprof import policies
-from tokprof.errors import TokprofError
+from tokprof.fit import refusal
 from tokprof.layout import image_layout, video_layout
-from tokprof.models.adapter import offered_needs
 from tokprof.models.catalog import Entry, entries
 from tokprof.policies.base import Policy, Scene
 from tokprof.shapes import VisualLayout
@@ -113,15 +112,3 @@ def _scenes(entry: Entry) -> tuple[Scene, Scene | None]:
 
 def _fit(policy: Policy, pictures: Scene, video: Scene | None) -> Fit:
     return Fit(refusal(policy, pictures), None if video is None else refusal(policy, video))
-
-
-def refusal(policy: Policy, scene: Scene) -> str:
-    """Why not; empty if it works."""
-    missing = policy.needs - offered_needs(scene.model, scene.layout)
-    if missing:
-        return "needs " + " and ".join(sorted(need.value for need in missing))
-    try:
-        policy.check(scene.seen_by(policy))
-    except TokprofError as error:
-        return error.message.removeprefix(f"{policy.name}: ")
-    return WORKS

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tokprof import budget, policies, units
-from tokprof.errors import InputError, MachineError, ParameterError, UnsupportedError
+from tokprof.errors import InputError, MachineError, ParameterError
+from tokprof.fit import check_fit
 from tokprof.models import catalog
-from tokprof.models.adapter import offered_needs
 from tokprof.policies.base import Policy, Scene
 from tokprof.recipe import Cell, Method, Recipe, Workload
 from tokprof.workload import scene_of
@@ -22,12 +22,13 @@ LARGE_FOR_A_CPU = 3 << 30  # bytes of weights beyond which a CPU run takes more 
 
 @dataclass(frozen=True)
 class Ready:
-    """A cell whose names and numbers hold."""
+    """A cell whose names and numbers hold. `pruned_scene` differs where a method wants smaller pictures."""
 
     cell: Cell
     entry: catalog.Entry
     policy: Policy
     scene: Scene
+    pruned_scene: Scene
 
     @cached_property
     def device(self) -> str:
@@ -57,19 +58,14 @@ def ready(cell: Cell) -> Ready:
     policy = policies.build(cell.method.name, **cell.method.parameters)
     scene = scene_of(cell.workload, entry)
     check_fit(policy, scene)
-    return Ready(cell, entry, policy, scene)
+    workload = scaled(cell.workload, policy, scene)
+    return Ready(cell, entry, policy, scene, scene if workload is cell.workload else scene_of(workload, entry))
 
 
-def check_fit(policy: Policy, scene: Scene) -> None:
-    """Does the method make sense on this model and prompt?"""
-    missing = policy.needs - offered_needs(scene.model, scene.layout)
-    if missing:
-        what = " and ".join(sorted(need.value for need in missing))
-        raise UnsupportedError(
-            f"{policy.name} needs {what}, which {scene.model.name} does not offer here",
-            "`tokprof methods --matrix` shows what works where",
-        )
-    policy.check(scene.seen_by(policy))
+def scaled(workload: Workload, policy: Policy, scene: Scene) -> Workload:
+    """The workload itself, or with smaller pictures for a method that asks for them."""
+    factor = 1.0 if policy.identity else policy.image_scale(scene)
+    return workload if factor == 1.0 else workload.model_copy(update={"scale": workload.scale * factor})
 
 
 def chosen_device(wanted: str) -> str:
@@ -100,7 +96,7 @@ def refuse_the_hopeless(recipe: Recipe, *, yes: bool) -> None:
         if found.weight_bytes > LARGE_FOR_A_CPU and not yes:
             raise MachineError(
                 f"{found.cell.model} on a CPU needs about {units.bytes_(needed)} of memory and very long per round",
-                "use a GPU (--device cuda), --model demo, or `tokprof flops` for the counts; --yes goes on all the same",
+                "use a GPU (--device cuda), --model demo, or `tokprof flops` for counts; --yes goes on all the same",
             )
         available = available_memory()
         if needed > available:

@@ -17,9 +17,8 @@ from tokprof.measure.clock import Clock, CudaClock, HostClock
 from tokprof.measure.sampling import sample_pair
 from tokprof.models import load
 from tokprof.policies.base import Policy
-from tokprof.recipe import Workload
 from tokprof.record import Inputs, ModelFacts, Parity, RunRecord, cell_key
-from tokprof.resolve import Ready
+from tokprof.resolve import Ready, scaled
 
 if TYPE_CHECKING:
     from tokprof.models.adapter import Adapter, Prepared
@@ -123,11 +122,8 @@ class Bench:
 
     def _inputs_for(self, policy: Policy) -> Prepared:
         """Policies share the dense model's inputs; one that wants smaller pictures gets its own."""
-        scale = policy.image_scale(self.prepared.scene)
-        if scale == 1.0 or policy.identity:
-            return self.prepared
-        smaller: Workload = self.workload.model_copy(update={"scale": self.workload.scale * scale})
-        return self.adapter.prepare(smaller)
+        workload = scaled(self.workload, policy, self.prepared.scene)
+        return self.prepared if workload is self.workload else self.adapter.prepare(workload)
 
     def _checked(self, policy: Policy, prepared: Prepared) -> ArmFacts:
         return ArmFacts.checked(

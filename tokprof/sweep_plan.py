@@ -37,7 +37,7 @@ def estimate(cell: Cell) -> Estimate:
         return Estimate(reason=error.message)
     value_bytes = resolve.DTYPE_BYTES.get(cell.setting.dtype, 2 if cell.model != "demo" else 4)
     new_tokens = cell.workload.new_tokens
-    policy = analytic.request(ready.policy, ready.scene, new_tokens)
+    policy = analytic.request(ready.policy, ready.pruned_scene, new_tokens)
     dense = analytic.request(build("dense"), ready.scene, new_tokens)
     storage = traffic.storage(dense, value_bytes)
     pair = sum(_request_s(asked, value_bytes, demo=cell.model == "demo") for asked in (policy, dense))

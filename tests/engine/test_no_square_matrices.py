@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tokprof import policies
 from tokprof.engine.request import run_request
 from tokprof.errors import ParameterError, UnsupportedError
+from tokprof.fit import check_fit
 from tokprof.measure.clock import NoClock
 from tokprof.models import load
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.models.catalog import Entry, two_layers
 from tokprof.recipe import Workload
-from tokprof.resolve import check_fit
 from tokprof.shapes import DecoderShape, ModelShape, VisionShape
 
 LONG = 4000

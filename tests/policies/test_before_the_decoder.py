@@ -12,8 +12,8 @@ from tests.policies.views import FakeImageView, anyres, noise, scene_of, several
 from tokprof import policies
 from tokprof.engine.stream import verify
 from tokprof.errors import TokprofError
+from tokprof.fit import check_fit
 from tokprof.policies.base import Edit, Policy, Scene
-from tokprof.resolve import check_fit
 
 METHODS: dict[str, dict[str, Any]] = {
     "random": {},

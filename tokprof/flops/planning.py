@@ -9,10 +9,10 @@ from typing import Any
 
 from tokprof import policies
 from tokprof.errors import ParameterError, UnsupportedError
+from tokprof.fit import check_fit
 from tokprof.flops.analytic import Head, Request, request
 from tokprof.flops.work import Causal, is_native
 from tokprof.layout import Size, image_layout, video_layout
-from tokprof.models.adapter import offered_needs
 from tokprof.models.catalog import Entry
 from tokprof.models.prompts import estimated_text
 from tokprof.policies.base import Policy, Scene
@@ -135,21 +135,9 @@ def case(entry: Entry, name: str, parameters: Mapping[str, Any], prompt: Prompt,
     scale = 1.0 if policy.identity else policy.image_scale(scene)
     if scale != 1.0:
         scene = scene_of(entry, prompt, scale)
-    check(policy, scene)
+    check_fit(policy, scene)
     asked = request(policy, scene, prompt.new_tokens, causal=causal, head=head)
     if asked.plan.least is None:
         return Case(policy, asked)
     fewest = replace(asked.plan, layers=asked.plan.least, least=None)
     return Case(policy, asked, replace(asked, plan=fewest))
-
-
-def check(policy: Policy, scene: Scene) -> None:
-    """Does the method make sense on this model and prompt?"""
-    missing = policy.needs - offered_needs(scene.model, scene.layout)
-    if missing:
-        what = " and ".join(sorted(need.value for need in missing))
-        raise UnsupportedError(
-            f"{policy.name} needs {what}, which {scene.model.name} does not offer here",
-            "`tokprof methods --matrix` shows what works where",
-        )
-    policy.check(scene.seen_by(policy))
