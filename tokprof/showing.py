@@ -1,0 +1,45 @@
+"""From a model and methods to overlay pictures on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tokprof.choices import choices
+from tokprof.errors import InputError
+from tokprof.resolve import Ready
+from tokprof.show import sheet
+from tokprof.workload import request_of
+
+
+def draw_all(cells: Sequence[Ready], folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each picture as soon as it is drawn, with the answer where the weights can give one."""
+    import torch
+
+    from tokprof.models import load
+
+    first = cells[0]
+    setting, workload = first.cell.setting, first.cell.workload
+    adapter = load(
+        first.cell.model,
+        weights=setting.weights,
+        device=first.device,
+        dtype=getattr(torch, first.dtype),
+        attention=setting.attention,
+        seed=workload.seed,
+    )
+    prepared = adapter.prepare(workload)
+    pictures = request_of(workload, first.entry).samples[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    for ready in cells:
+        found = choices(adapter, ready.policy, prepared)
+        given = "_".join(f"{name}={value}" for name, value in ready.cell.method.parameters.items())
+        name = f"{ready.policy.name}_{given}".replace("/", "-").rstrip("_")
+        title = f"{ready.policy.name} {given.replace('_', ', ')} · {adapter.shape.name}, {adapter.weights}"
+        drawn = sheet(pictures, prepared.layout, adapter.shape, found.stages, title, found.answer)
+        path = folder / f"{name}.png"
+        try:
+            drawn.save(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}", "choose another folder with -o") from error
+        yield path, found.answer
