@@ -111,7 +111,7 @@ COLUMNS: tuple[Column, ...] = (
     _time("select_ms", "select", "cost", _stage("select"), "deciding which tokens stay"),
     _time("prefill_ms", "prefill", "cost", _stage("prefill"), "the decoder's pass over the prompt"),
     _time(
-        "step_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm), "a decode step, the first one apart"
+        "per_token_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm), "a decode step, the first one apart"
     ),
     Column(
         "peak_bytes", "peak memory", "memory", "B", "lower", units.bytes_, lambda s: derived.peak_bytes(s.arm),
