@@ -69,3 +69,23 @@ def test_weights_of_each_row_and_column(states: tuple) -> None:
     found = mean_attention(queries, keys, 0.3, row_places=rows, columns=rows[:, :5], weights=weights)
     expected = (matrix(queries, keys)[..., :5] * weights[:, None]).sum(2).mean(1)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fastv", "pdrop", "sparsevlm", "visiondrop", "visionzip", "fastervlm", "hired"])
+def test_the_official_way_selects_the_same(name: str) -> None:
+    """Whole matrices or single rows: the tokens that stay are the same ones."""
+    from tests.models.tiny import tiny
+    from tokprof import policies
+    from tokprof.engine.request import run_request
+    from tokprof.measure.clock import NoClock
+    from tokprof.recipe import Workload
+
+    adapter = tiny("llava-next")
+    prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
+    policy = policies.build(name, keep=0.4)
+    ours, theirs = (
+        run_request(adapter, policy, prepared, NoClock(), 2, official_scores=official) for official in (False, True)
+    )
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-6)
+    assert [stop for stop, _ in ours.kept] == [stop for stop, _ in theirs.kept]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ours.kept, theirs.kept, strict=True))

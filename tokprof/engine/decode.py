@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tokprof.engine.decoder_views import LiveCacheView
 from tokprof.engine.prefill import Prefilled
-from tokprof.engine.views import LiveCacheView
 from tokprof.models.adapter import Adapter
 from tokprof.models.decoder import Decoder, Rotary
 from tokprof.policies.base import Policy

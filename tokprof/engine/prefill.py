@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tokprof.engine.attention import causal_mask
 from tokprof.engine.cache import KVCache
+from tokprof.engine.decoder_views import LiveDecoderView
 from tokprof.engine.stream import Entering, TokenStream, enter, text_only, verify, whole
-from tokprof.engine.views import LiveDecoderView
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.policies.base import Need, Policy, Positions
 

@@ -46,7 +46,7 @@ def run_request(
 ) -> Outcome:
     """Mark the stages on the clock; with `checked`, hold the policy to its promises (this waits for the device)."""
     with backend(attention):
-        intake = VisualIntake(adapter, policy, prepared, clock, checked=checked)
+        intake = VisualIntake(adapter, policy, prepared, clock, checked=checked, official_scores=official_scores)
         visual = intake.run()
         eager = attention == "eager"
         if policy.compress_tokens(prepared.scene) and not policy.identity:

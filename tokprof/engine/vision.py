@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tokprof.engine.stream import Entering, take, verify
-from tokprof.engine.views import LiveImageView, LiveVisionView
+from tokprof.engine.vision_views import LiveImageView, LiveVisionView
 from tokprof.models.adapter import Adapter, Prepared, VisionStates
 from tokprof.policies.base import Edit, Need, Policy, Scene
 
@@ -21,8 +21,18 @@ _WATCHED = frozenset({Need.CLS_ATTENTION, Need.SALIENCY, Need.PATCH_KEYS})
 class VisualIntake:
     """Runs the tower and the policy's decisions before the decoder; notes which needs were used."""
 
-    def __init__(self, adapter: Adapter, policy: Policy, prepared: Prepared, clock: Clock, *, checked: bool) -> None:
-        self.adapter, self.policy, self.prepared, self.clock, self.checked = adapter, policy, prepared, clock, checked
+    def __init__(
+        self,
+        adapter: Adapter,
+        policy: Policy,
+        prepared: Prepared,
+        clock: Clock,
+        *,
+        checked: bool = False,
+        official_scores: bool = False,
+    ) -> None:
+        self.adapter, self.policy, self.prepared, self.clock = adapter, policy, prepared, clock
+        self.checked, self.official = checked, official_scores
         self.scene: Scene = prepared.scene.seen_by(policy)
         self.used: set[Need] = set()
 
@@ -103,7 +113,7 @@ class VisualIntake:
         return self.prepared.visual_index.new_ones(self.scene.layout.count).cumsum(0) - 1
 
     def _ask(self, states: VisionStates, tokens: Tensor) -> Edit | None:
-        view = LiveImageView(self.policy, self.scene, self.adapter, states, self.prepared, tokens)
+        view = LiveImageView(self.policy, self.scene, self.adapter, states, self.prepared, tokens, self.official)
         edit = self.policy.edit_image(view)
         self._note(view.used, edit, tokens.shape[1])
         return edit

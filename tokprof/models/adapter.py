@@ -141,6 +141,10 @@ class Adapter(ABC):
     def received_attention(self, states: VisionStates, layer: int) -> Tensor:
         """(tiles, patches): mean over heads and queries of the attention each patch receives, in chunks."""
 
+    def whole_attention(self, states: VisionStates, layer: int) -> Tensor | None:
+        """(tiles, heads, tokens, tokens) of a watched block, as official codes have it; None where none of them runs."""
+        return None
+
     @abstractmethod
     def patch_keys(self, states: VisionStates, layer: int) -> Tensor:
         """(tiles, patches, vision width): keys of a watched block, heads side by side."""

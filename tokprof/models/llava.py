@@ -93,6 +93,9 @@ class Llava(HuggingFaceAdapter):
     def received_attention(self, states: VisionStates, layer: int) -> Tensor:
         return self.tower_of(states).received_attention(states, layer)
 
+    def whole_attention(self, states: VisionStates, layer: int) -> Tensor | None:
+        return self.tower_of(states).whole_attention(states, layer)
+
     def patch_keys(self, states: VisionStates, layer: int) -> Tensor:
         return self.tower_of(states).patch_keys(states, layer)
 

@@ -125,6 +125,13 @@ class Tower:
         received = mean_received(queries, keys, module.self_attn.scale)
         return received[:, self.first :]
 
+    def whole_attention(self, states: VisionStates, block: int) -> Tensor:
+        """(tiles, heads, tokens, tokens): the map that `output_attentions=True` hands out, to show what it costs."""
+        queries, keys, _ = self._projected(block, states.inputs[block])
+        scores = (queries @ keys.transpose(2, 3)) * self.blocks[block].self_attn.scale
+        probabilities: Tensor = scores.float().softmax(dim=-1).to(scores.dtype)
+        return probabilities
+
     def patch_keys(self, states: VisionStates, block: int) -> Tensor:
         """(tiles, patches, width), bias included, heads side by side."""
         module = self.blocks[block]
