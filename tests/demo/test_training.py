@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tokprof.demo.batches import IGNORED, tiled_batch
-from tokprof.demo.files import EOS, build_model, build_processor, write_folder
+from tokprof.demo.files import EOS, build_model, build_processor, prompt_text, write_folder
 from tokprof.demo.learning import drop
 from tokprof.demo.packing import answer_hidden, lay_out, see
 from tokprof.demo.pictures import draw_scene, paint
 from tokprof.demo.plan import LLAVA_NEXT, Plan, Stage
+from tokprof.demo.questions import VALIDATION_SEED, held_out
 from tokprof.demo.train import provenance, step_generator, train
 
 SHORT = LLAVA_NEXT.shortened(2)
@@ -82,6 +84,12 @@ def test_a_few_steps_train_and_make_a_folder(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "folder" / "provenance.json").read_text(encoding="utf-8"))
     assert facts["trained"] is True
     assert facts["plan"] == SHORT.hash()
+    smaller = AutoModelForImageTextToText.from_pretrained(tmp_path / "llava").eval()
+    processor = AutoProcessor.from_pretrained(tmp_path / "llava")
+    question = held_out(1, VALIDATION_SEED)[0]
+    inputs = processor(images=question.image, text=prompt_text(question.text), return_tensors="pt")
+    assert int((inputs["input_ids"] == smaller.config.image_token_id).sum()) == 144
+    assert smaller(**inputs).logits.isfinite().all()
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,17 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
+    LlavaProcessor,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
@@ -119,6 +125,22 @@ def build_processor() -> LlavaNextProcessor:
     )
 
 
+def build_overview_processor() -> LlavaProcessor:
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": TILE_PX},
+            crop_size={"height": TILE_PX, "width": TILE_PX},
+            image_mean=[0.5, 0.5, 0.5],
+            image_std=[0.5, 0.5, 0.5],
+        ),
+        tokenizer=build_tokenizer(),
+        patch_size=PATCH_PX,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
 def vision_config() -> CLIPVisionConfig:
     return CLIPVisionConfig(
         hidden_size=128,
@@ -178,10 +200,34 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 def write_folder(folder: Path, model: LlavaNextForConditionalGeneration, provenance: dict[str, Any]) -> None:
     """Write everything `from_pretrained` reads, weights rounded to fp16, and where they are from."""
+    _write(folder, model, build_processor(), provenance)
+
+
+def write_overview_folder(folder: Path, model: LlavaNextForConditionalGeneration, provenance: dict[str, Any]) -> None:
+    """The same weights without tiles: LLaVA-1.5's class, 96-pixel pictures, 144 visual tokens."""
+    config = LlavaConfig(
+        vision_config=vision_config(),
+        text_config=text_config(),
+        image_token_index=IMAGE,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_seq_length=(TILE_PX // PATCH_PX) ** 2,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        tie_word_embeddings=False,
+    )
+    smaller = LlavaForConditionalGeneration(config)
+    weights = model.state_dict()
+    weights.pop("model.image_newline")
+    smaller.load_state_dict(weights)
+    _write(folder, smaller, build_overview_processor(), provenance)
+
+
+def _write(folder: Path, model: PreTrainedModel, processor: ProcessorMixin, provenance: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    processor = build_processor()
     processor.save_pretrained(folder)
-    rounded = LlavaNextForConditionalGeneration(model.config).half()
+    rounded = type(model)(model.config).half()
     rounded.load_state_dict(model.state_dict())
     rounded.generation_config.max_new_tokens = 8
     rounded.save_pretrained(folder)

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tokprof.demo.batches import Batch, overview_batch, tiled_batch
 from tokprof.demo.captions import CaptionHeads
-from tokprof.demo.files import build_model, write_folder
+from tokprof.demo.files import build_model, write_folder, write_overview_folder
 from tokprof.demo.learning import Learner, Outcome, build_optimisers, learn
 from tokprof.demo.plan import LLAVA_NEXT, Plan, Stage
 from tokprof.demo.questions import KINDS
@@ -63,7 +63,15 @@ def train(plan: Plan, out: Path, device: str = "cpu", quiet: bool = False) -> Le
                 if done % SAVE_EVERY == 0 and done < stage.steps:
                     _save(out, plan, learner, number, done)
             _save(out, plan, learner, number + 1, 0)
+            if _tiles_are_next(plan, number):
+                write_overview_folder(out / "llava", learner.model, provenance(plan, device))
     return learner
+
+
+def _tiles_are_next(plan: Plan, number: int) -> bool:
+    """After this stage the model has seen all the pictures without tiles it will see."""
+    following = plan.stages[number + 1 : number + 2]
+    return not plan.stages[number].tiled and any(stage.tiled for stage in following)
 
 
 def _progress(quiet: bool) -> Progress:
