@@ -96,5 +96,5 @@ def test_what_was_not_measured_is_a_dash_never_a_zero() -> None:
     bare = bare.model_copy(update={"memory": None, "activity": None, "flops": {}})
     row = derived.Side(record.model_copy(update={"policy": bare}), bare, False)
     cells = {column.key: column.cell(row) for column in COLUMNS}
-    for key in ("flops", "flops_ratio", "vision_ms", "step_ms", "peak_bytes", "kv_bytes", "top1", "accuracy"):
+    for key in ("flops", "flops_ratio", "vision_ms", "per_token_ms", "peak_bytes", "kv_bytes", "top1", "accuracy"):
         assert cells[key] == "–", key
