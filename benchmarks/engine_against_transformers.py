@@ -19,7 +19,7 @@ from tokprof.engine.request import run_request
 from tokprof.environment import snapshot
 from tokprof.measure.clock import NoClock
 from tokprof.measure.stats import median, ratio_interval
-from tokprof.models import adapter_of_shape, load
+from tokprof.models import load
 from tokprof.models.adapter import Adapter
 from tokprof.models.catalog import CLIP_336, NEXT_GRIDS, Entry, two_layers
 from tokprof.recipe import Workload
@@ -40,7 +40,7 @@ def third_of_a_billion() -> Adapter:
         tiling="anyres",
         grids_px=NEXT_GRIDS,
     )
-    return adapter_of_shape(Entry(shape=shape), device="cpu", dtype="float32", attention="sdpa", seed=0)
+    return load(Entry(shape=shape), weights="random")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -98,7 +98,8 @@ def compare(adapter: Adapter, name: str, rounds: int) -> dict[str, object]:
             "rounds": len(ours),
         }
         print(
-            f"{name:16s} {label:12s} {interval.ratio:.3f} of transformers' time [{interval.low:.3f}, {interval.high:.3f}]"
+            f"{name:16s} {label:12s} {interval.ratio:.3f} of transformers' time "
+            f"[{interval.low:.3f}, {interval.high:.3f}]"
         )
     return {"model": name, "visual_tokens": prepared.layout.count, "results": results}
 
@@ -111,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     found = []
     if options.model in ("demo", "all"):
-        found.append(compare(load("demo", device="cpu", dtype="float32"), "demo", 2 * options.rounds))
+        found.append(compare(load("demo"), "demo", 2 * options.rounds))
     if options.model in ("0.3b", "all"):
         found.append(compare(third_of_a_billion(), "llava-next-0.4b", options.rounds // 2))
     if options.json:

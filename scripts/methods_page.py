@@ -8,8 +8,8 @@ from tokprof.units import number
 HEAD = """# Methods
 
 Generated from the classes in `tokprof/policies/`; `tokprof methods NAME` prints the same. *d*: data decides how many
-tokens stay, so a run waits for the device. *t*: the answers mean something only with weights trained with the method; the
-cost does not depend on them.
+tokens stay, so a run waits for the device. *t*: the answers mean something only with weights trained with the method;
+the cost does not depend on them.
 
 `keep` is not the same share in every paper. Each method says below what it is a share of, and every table shows the
 observed layer mean beside it; `--match layer-mean|flops|kv-bytes` gives all methods one budget.
@@ -22,7 +22,8 @@ def methods_page() -> str:
     rows = ["| method | acts | default keep | | paper |", "| --- | --- | --- | --- | --- |"]
     for facts in found:
         marks = " ".join(mark for mark, holds in (("d", facts.data_decided), ("t", facts.training_based)) if holds)
-        rows.append(f"| [{facts.name}](#{facts.name}) | {facts.acts} | {number(facts.keep)} | {marks} | {facts.paper} |")
+        link = f"[{facts.name}](#{facts.name})"
+        rows.append(f"| {link} | {facts.acts} | {number(facts.keep)} | {marks} | {facts.paper} |")
     parts = [HEAD, "\n".join(rows), "\n## What works where\n", _matrix(names)]
     for facts in found:
         parameters = ", ".join(f"`{name}={value}`" for name, value in facts.parameters.items())

@@ -38,10 +38,10 @@ CLASSES: tuple[type[BaseModel], ...] = (
 HEAD = """# The result file
 
 `tokprof run … --json FILE` writes a JSON object with `"kind": "tokprof.records"`. It holds inputs, environment and raw
-samples; speed-ups, medians and shares are derived when it is read, never stored. A file is replaced as a whole after every
-finished policy, so a reader never sees half of one. Times are milliseconds (`_ms`), sizes bytes (`_bytes`).
+samples; speed-ups, medians and shares are derived when it is read, never stored. A file is replaced as a whole after
+every finished policy, so a reader never sees half of one. Times are milliseconds (`_ms`), sizes bytes (`_bytes`).
 
-Schema version: {version}. A file of another version is refused with a word on what to do. Unknown fields are refused too.
+Schema version: {version}. A file of another version is refused with a word on what to do; so are unknown fields.
 This page is generated from `tokprof/record.py` and `tokprof/recipe.py`.
 """
 

@@ -144,10 +144,12 @@ def test_no_special_cases_for_a_policy_or_a_model() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["methods"], ["models"], ["flops", "--help"]])
 def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     code = (
-        "import sys; sys.argv=['tokprof', *%r]\n"
-        "import atexit; atexit.register(lambda: print('LOADED', *sorted({m.split('.')[0] for m in sys.modules})))\n"
-        "from tokprof.cli import main; main()"
-    ) % (arguments,)
+        "import sys, atexit\n"
+        f"sys.argv = ['tokprof', *{arguments!r}]\n"
+        "atexit.register(lambda: print('LOADED', *sorted({m.split('.')[0] for m in sys.modules})))\n"
+        "from tokprof.cli import main\n"
+        "main()"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     loaded = result.stdout.rsplit("LOADED", 1)[1].split()

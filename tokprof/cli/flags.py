@@ -9,12 +9,12 @@ from tokprof.errors import InputError, ParameterError
 
 
 def words(text: str | None) -> list[str]:
-    """"todre, fastv" → ["todre", "fastv"]"""
+    """ "todre, fastv" → ["todre", "fastv"]"""
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
 def numbers(text: str | None, flag: str, kind: type = float) -> list[Any]:
-    """"0.25,0.1" → [0.25, 0.1]; anything else says which flag and what it wants."""
+    """ "0.25,0.1" → [0.25, 0.1]; anything else says which flag and what it wants."""
     found = []
     for word in words(text):
         try:
@@ -26,7 +26,7 @@ def numbers(text: str | None, flag: str, kind: type = float) -> list[Any]:
 
 
 def size(text: str | None, flag: str) -> tuple[int, int] | None:
-    """"640x480" → (640, 480)"""
+    """ "640x480" → (640, 480)"""
     if text is None:
         return None
     parts = text.lower().replace("×", "x").split("x")
@@ -41,7 +41,9 @@ def assignments(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise ParameterError(f"--set {pair!r} is not name=value", "for example --set tau=0.05, or --set fastv.layer=3")
+            raise ParameterError(
+                f"--set {pair!r} is not name=value", "for example --set tau=0.05, or --set fastv.layer=3"
+            )
         method, _, parameter = name.strip().rpartition(".")
         found.setdefault(method, {})[parameter] = parsed(value.strip())
     return found
@@ -70,6 +72,6 @@ def method_grid(
     grid = []
     for name in methods:
         own = {**settings.get("", {}), **settings.get(name, {})}
-        for keep in keeps or [None]:
+        for keep in keeps or (None,):
             grid.append((name, own if keep is None else {"keep": keep, **own}))
     return grid

@@ -70,7 +70,7 @@ def run(
     scores: Annotated[
         str | None,
         typer.Option(
-            help="eager: attention scores the official way, to show its cost. Or a file of accuracies to join, or `published`.",
+            help="eager: scores the official way, to show its cost; or a file of accuracies to join, or `published`.",
             rich_help_panel=SETTING,
         ),
     ] = None,

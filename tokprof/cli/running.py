@@ -20,9 +20,9 @@ FORMATS = ("table", "markdown", "csv", "json")
 
 def check_output(path: str | None) -> None:
     """Whether the records can be written, before anything is measured."""
-    if path in (None, "-"):
+    if path is None or path == "-":
         return
-    target = Path(path)  # type: ignore[arg-type]
+    target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a folder", f"give a file in it, such as {target}/run.json")
     folder = target.parent
@@ -51,8 +51,8 @@ def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: st
 
     def finished(record: RunRecord) -> None:
         records.append(record)
-        if json_path not in (None, "-"):
-            write_records(Path(json_path), records)  # type: ignore[arg-type]
+        if json_path is not None and json_path != "-":
+            write_records(Path(json_path), records)
 
     failure: TokprofError | None = None
     with ProgressLine() as line:

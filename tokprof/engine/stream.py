@@ -86,7 +86,7 @@ class TokenStream:
         parts = (self.text, candidates, fixed)
         order, places = _interleave(torch.cat(parts, dim=1))
         self.hidden = take(self.hidden, order)
-        self.text, self.candidates, self.fixed = places.split([part.shape[1] for part in parts], dim=1)
+        self.text, self.candidates, self.fixed = torch.split(places, [part.shape[1] for part in parts], dim=1)
         if contents is not None:
             index = self.candidates[..., None].expand(-1, -1, contents.shape[-1])
             self.hidden = self.hidden.scatter(1, index, contents)
@@ -159,7 +159,7 @@ def enter(
         groups.append(entering.extra.to(hidden.dtype))
         keys.append(edge.expand(hidden.shape[0], entering.extra.shape[1]))
     sorted_keys, permutation = torch.cat(keys, dim=1).sort(dim=1, stable=True)
-    places = permutation.argsort(dim=1).split([group.shape[1] for group in groups], dim=1)
+    places = torch.split(permutation.argsort(dim=1), [group.shape[1] for group in groups], dim=1)
     joined = take(torch.cat(groups, dim=1), permutation)
     if mode == "compacted":
         positions = torch.arange(joined.shape[1], device=joined.device).expand(joined.shape[0], -1)

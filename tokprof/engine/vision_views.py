@@ -95,7 +95,7 @@ class LiveImageView(ImageView):
     def cls_features(self) -> Tensor:
         self._use(Need.CLS_FEATURE)
         assert self._states.cls is not None
-        cls = self._states.cls.unflatten(0, (self._prepared.batch, -1))
+        cls = self._states.cls.view(self._prepared.batch, -1, self._states.cls.shape[-1])
         return self._adapter.project(cls) if self._projected else cls
 
     @property

@@ -142,7 +142,7 @@ class Adapter(ABC):
         """(tiles, patches): mean over heads and queries of the attention each patch receives, in chunks."""
 
     def whole_attention(self, states: VisionStates, layer: int) -> Tensor | None:
-        """(tiles, heads, tokens, tokens) of a watched block, as official codes have it; None where none of them runs."""
+        """(tiles, heads, tokens, tokens) of a watched block, as official codes have it; None where there are none."""
         return None
 
     @abstractmethod

@@ -70,7 +70,9 @@ def _from_file(path: Path) -> type[Policy]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is the user's to read
-        raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python to see where") from error
+        raise InputError(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python to see where"
+        ) from error
     policy = _own_policy(module)
     if policy is None:
         raise InputError(f"{path} defines no policy", "see docs/adding-a-method.md for a complete example")
@@ -83,7 +85,5 @@ def build(name: str, **parameters: Any) -> Policy:
     known = {f.name: f for f in fields(policy)}
     for parameter in parameters:
         if parameter not in known:
-            raise ParameterError(
-                f"{policy.name} has no parameter {parameter!r}", f"it has {', '.join(sorted(known))}"
-            )
+            raise ParameterError(f"{policy.name} has no parameter {parameter!r}", f"it has {', '.join(sorted(known))}")
     return policy(**parameters)
