@@ -71,7 +71,7 @@ def _tradeoff(
     title = "Trade-off"
     note = f"{x.meaning}; {y.meaning}. The line is the Pareto front; whiskers are 95 % intervals."
     return Drawing(
-        title, chart.render(f"{x.title} against {y.title}"), note, f"{y.title} against {_plain(x)}", _legend(labels)
+        title, chart.render(f"{x.title} against {y.title}"), note, f"{y.title} against {_plain(x)}", legend(labels)
     )
 
 
@@ -79,7 +79,7 @@ def _plain(found: Column) -> str:
     return {"speedup": "speed-up", "flops_ratio": "FLOPs saved"}.get(found.key, found.title)
 
 
-def _legend(labels: Sequence[str], kind: str = "m") -> tuple[tuple[str, str], ...]:
+def legend(labels: Sequence[str], kind: str = "m") -> tuple[tuple[str, str], ...]:
     return tuple((f"{kind}{index}", label) for index, label in enumerate(labels))
 
 
@@ -167,9 +167,7 @@ def staircase(rows: Sequence[Side], labels: Sequence[str]) -> Drawing:
         tip = f"{labels[index]}\n{_runs(counts)}\nlayer mean {units.count(row.arm.tokens.layer_mean)}"
         chart.line(index, points, tip)
     note = "observed, not planned; what a method keeps per layer is what it costs"
-    return Drawing(
-        "Visual tokens per layer", chart.render("Visual tokens per layer"), note, legend=_legend(labels, "l")
-    )
+    return Drawing("Visual tokens per layer", chart.render("Visual tokens per layer"), note, legend=legend(labels, "l"))
 
 
 def _runs(counts: Sequence[int]) -> str:
@@ -204,7 +202,7 @@ def output_length(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None
             chart.point(i, n, ms, f"{labels[i]}\n{units.count(n)} new tokens: {units.milliseconds(ms)}")
     note = "from the measured first token and decode step; only the length of the run itself was measured whole"
     return Drawing(
-        "Time against output length", chart.render("Time against output length"), note, legend=_legend(labels)
+        "Time against output length", chart.render("Time against output length"), note, legend=legend(labels)
     )
 
 
@@ -234,7 +232,7 @@ def roofline(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None:
             i, intensity, rate, f"{labels[i]}, {stage}\n{units.operations(rate)}/s, {units.share(share)} of the roof"
         )
     note = f"each method's vision, prefill and decode under the {roof}"
-    return Drawing("Roofline", chart.render("Roofline"), note, legend=_legend(labels))
+    return Drawing("Roofline", chart.render("Roofline"), note, legend=legend(labels))
 
 
 def _roofline_points(arm: Arm) -> list[tuple[str, float, float]]:

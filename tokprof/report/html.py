@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from tokprof import __version__, units
 from tokprof.record import Failure, RunRecord
-from tokprof.report import derived
+from tokprof.report import derived, trends
 from tokprof.report.charts import Drawing, drawings
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
@@ -33,6 +33,7 @@ def page(records: Sequence[RunRecord], failures: Sequence[Failure] = (), *, titl
             f'<header><div><h1>{escape(title)}</h1><p class="soft">{_counted(records, failures)}</p></div>',
             '<button id="theme" type="button" hidden>light / dark</button></header>',
             *_contents(groups),
+            *_trends(records),
             *(_group(index, group) for index, group in enumerate(groups)),
             *_failed(failures),
             f'<p class="soft">written by tokprof {escape(__version__)}</p>',
@@ -62,6 +63,16 @@ def _contents(groups: Sequence[Sequence[RunRecord]]) -> Iterator[str]:
     if len(groups) > 1:
         items = "".join(f'<li><a href="#g{i}">{escape(_heading(group[0]))}</a></li>' for i, group in enumerate(groups))
         yield f"<nav><ul>{items}</ul></nav>"
+
+
+def _trends(records: Sequence[RunRecord]) -> Iterator[str]:
+    """Across tables: where a saving grows, fades, or turns into a loss."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in trends.turns(records))
+    if items:
+        yield f'<ul class="warnings">{items}</ul>'
+    found = trends.drawings(records)
+    if found:
+        yield f'<div class="grid-of-charts">{"".join(_figures(found))}</div>'
 
 
 def _heading(record: RunRecord) -> str:

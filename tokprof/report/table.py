@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokprof.record import RunRecord
-from tokprof.report import derived
+from tokprof.report import derived, trends
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
 from tokprof.report.explain import sentence
@@ -29,8 +29,9 @@ def render(records: Sequence[RunRecord], *, width: int | None = None) -> Rendera
     width = width or Console().width
     blocks: list[RenderableType] = []
     for group in derived.by_subject(records):
-        blocks += [*_about(group[0]), *_tables(derived.sides(group), width), *_remarks(group), Text("")]
-    return Group(*blocks[:-1])
+        gap = [Text("")] if blocks else []
+        blocks += [*gap, *_about(group[0]), *_tables(derived.sides(group), width), *_remarks(group)]
+    return Group(*blocks, *(Text(f"! {line}", style="yellow") for line in trends.turns(records)))
 
 
 def about_model(record: RunRecord) -> str:
