@@ -137,6 +137,8 @@ class Bench:
 
     def _remarks(self, policy: Policy) -> list[str]:
         remarks = []
+        if policy.data_decided and self.workload.batch > 1:
+            remarks.append(f"{policy.name} acts on a batch only when all its samples agree")
         if policy.data_decided and not self.adapter.trained:
             remarks.append(f"{policy.name} decides by the data, and these weights are random: its choice means nothing")
         if policy.training_based:

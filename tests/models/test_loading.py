@@ -83,7 +83,7 @@ def test_without_hub_auto_falls_back_and_says_so(no_hub: None, monkeypatch: pyte
 
     entry = replace(tiny_entry("llava"), repository="somebody/llava")
     adapter = load(entry)
-    assert not adapter.trained and adapter.weights == "random"
+    assert not adapter.trained and adapter.weights == "random weights (seed 0)"
     assert "somebody/llava" in adapter.notes[0] and "random weights" in adapter.notes[0]
     with pytest.raises(InputError, match="somebody/llava"):
         load(entry, "hub")

@@ -63,7 +63,7 @@ def obtain(entry: Entry, model_class: Any, wish: Wish) -> Loaded:
             )
         return _read(own, model_class, wish, folder, str(folder))
     if entry.folder is not None:
-        return _read(entry, model_class, wish, entry.folder, entry.folder.name)
+        return _read(entry, model_class, wish, entry.folder, _spoken(entry.folder))
     if not entry.repository:
         return _drawn(entry, model_class, wish, (f"{entry.name}: {_RANDOM}",))
     try:
@@ -108,6 +108,13 @@ def _read(entry: Entry, model_class: Any, wish: Wish, folder: Path, source: str)
     return Loaded(entry=entry, model=model, folder=folder, source=source, trained=_trained(folder))
 
 
+def _spoken(folder: Path) -> str:
+    """The bundled models are said to be such, and whether they were trained."""
+    if not (folder / "provenance.json").is_file():
+        return str(folder)
+    return f"bundled weights, {'trained' if _trained(folder) else 'random'}"
+
+
 def _trained(folder: Path) -> bool:
     """Weights from a folder are trained unless the folder says otherwise."""
     provenance = folder / "provenance.json"
@@ -127,7 +134,7 @@ def _drawn(entry: Entry, model_class: Any, wish: Wish, notes: tuple[str, ...]) -
             model = model_class._from_config(config, dtype=wish.dtype, attn_implementation=wish.attention)
     except torch.OutOfMemoryError as error:
         raise _too_large(entry) from error
-    return Loaded(entry=entry, model=model, folder=folder, source="random", trained=False, notes=notes)
+    return Loaded(entry=entry, model=model, folder=folder, source=f"random weights (seed {wish.seed})", trained=False, notes=notes)
 
 
 def _without_type(entry: Entry) -> dict[str, Any]:
