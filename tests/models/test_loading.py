@@ -44,7 +44,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demo_reads_its_own_files() -> None:
     adapter = load("demo")
     provenance = json.loads((demo_folder() / "provenance.json").read_text())
-    assert adapter.weights == "llava-next"
+    assert adapter.weights.startswith("bundled weights, ")
     assert adapter.trained == provenance["trained"]
     prepared = adapter.prepare(Workload(prompt="What colour is the circle?"))
     assert prepared.layout.count == 744

@@ -111,7 +111,7 @@ def _read(entry: Entry, model_class: Any, wish: Wish, folder: Path, source: str)
 def _spoken(folder: Path) -> str:
     """The bundled models are said to be such, and whether they were trained."""
     if not (folder / "provenance.json").is_file():
-        return str(folder)
+        return folder.name
     return f"bundled weights, {'trained' if _trained(folder) else 'random'}"
 
 
