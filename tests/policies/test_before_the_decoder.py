@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.policies.views import FakeImageView, anyres, noise, scene_of, several, single, tiled, video
 from tokprof import policies
@@ -119,6 +120,37 @@ def test_ties_everywhere_still_give_a_sound_choice(name: str, which: str) -> Non
     edit = asked(policy, scene, **flat)
     verify(edit, scene.seen_by(policy).visual)
     assert edit.values is None or bool(torch.isfinite(edit.values).all())
+
+
+IN_THE_TOWER = ("pivot", "keys", "class", "attention")
+
+
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_the_matrix_work_of_deciding_is_what_costs_say(name: str, which: str) -> None:
+    """Apart from what the tower does for it; torch counts two operations per multiply–accumulate."""
+    scene = SCENES[which]
+    policy = fitting(name, scene, keep=0.4)
+    view = FakeImageView(policy, scene)
+    with FlopCounterMode(display=False) as counter:
+        policy.edit_image(view)
+    costs = policy.costs(scene.seen_by(policy))
+    assert all(cost.macs >= 0 for cost in costs)
+    deciding = sum(cost.macs for cost in costs if not cost.name.startswith(IN_THE_TOWER))
+    assert counter.get_total_flops() == 2 * deciding * scene.batch
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_no_number_cannot_spoil_the_indices(name: str) -> None:
+    """The engine says that the output is not finite; until then the choice has to be one."""
+    scene = anyres(top=1)
+    policy = fitting(name, scene, keep=0.4)
+    view = FakeImageView(policy, scene)
+    spoilt = [view.tokens.clone(), view._keys.clone(), view._features.clone()]
+    for tensor in spoilt:
+        tensor[:, 3] = tensor[:, 20] = float("nan")
+    edit = asked(policy, scene, tokens=spoilt[0], keys=spoilt[1], features=spoilt[2])
+    verify(edit, scene.seen_by(policy).visual)
+    assert entering(edit) == policy.plan(scene.seen_by(policy)).layers[0]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -148,7 +148,7 @@ class FakeImageView(ImageView):
     def _softmax(self, logits: Tensor) -> Tensor:
         raised = logits.exp()
         of_tile = (self.tile[:, None] == self.tile[None, :]).to(raised.dtype)
-        return raised / (raised @ of_tile + 1)
+        return raised / ((raised[..., None, :] * of_tile).sum(dim=-1) + 1)  # no matrix product: the fake has no costs
 
     def saliency(self, layer: int | None = None) -> Tensor:
         self._use(Need.SALIENCY)

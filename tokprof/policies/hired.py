@@ -28,7 +28,8 @@ class HiRED(Policy):
     `cells`: which tile a thumbnail token falls onto: "exact", the one above it, or "official", the
     code's horizontal stripes. The code loses what rounding leaves of the tiles' budget, spends some on
     padding, and mixes up rows and columns of grids that are not square; here the total is exact.
-    `newlines`: the code drops newline tokens.
+    On LLaVA-1.5 it chooses before the projector, which here runs on every token. `newlines`: the code
+    drops newline tokens.
     """
 
     name: ClassVar[str] = "hired"

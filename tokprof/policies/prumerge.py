@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tokprof.errors import UnsupportedError
 from tokprof.policies.base import Cost, Edit, ImageView, Need, Newlines, Plan, Policy, Scene
+from tokprof.policies.neighbours import merge_neighbours, neighbour_macs
 from tokprof.policies.per_tile import groups, tile_sizes
 from tokprof.policies.shares import rounded
 from tokprof.policies.tower_costs import key_macs, projects_by_token, saliency_macs
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-NEIGHBOURS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +79,14 @@ class PruMerge(Policy):
     def costs(self, scene: Scene) -> list[Cost]:
         vision = scene.model.vision
         width = vision.width if projects_by_token(scene) else scene.model.decoder.width
-        pairs = sum(
-            (self.most(size) if self.adaptive else self.count(size)) * size for size in tile_sizes(scene.layout)
-        )
+        merging = 0
+        for size in tile_sizes(scene.layout):
+            kept = self.most(size) if self.adaptive else self.count(size)
+            merging += neighbour_macs(size, kept, width, vision.width)
         return [
             Cost("attention in the tower", saliency_macs(scene)),
             Cost("keys", key_macs(scene)),
-            Cost("neighbours and merging", pairs * (vision.width + width)),
+            Cost("neighbours and merging", merging),
         ]
 
     def edit_image(self, view: ImageView) -> Edit:
@@ -132,25 +132,6 @@ def outliers(weights: Tensor) -> int:
     """How many values of a single row lie above Q3 + 1.5·IQR; at least one. Waits for the device."""
     lower, upper = weights.quantile(weights.new_tensor([0.25, 0.75]))
     return max(1, int((weights > upper + 1.5 * (upper - lower)).sum()))
-
-
-def merge_neighbours(tokens: Tensor, keys: Tensor, weights: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Enriched tokens (rows, k, width), and one for all that were not chosen (rows, width)."""
-    from torch.nn.functional import normalize
-
-    unit = normalize(keys, dim=-1)
-    similar = unit.gather(1, _wide(chosen, unit)) @ unit.transpose(1, 2)  # (rows, k, size)
-    similar = similar.scatter(2, chosen[..., None], float("-inf"))
-    nearest = similar.topk(min(NEIGHBOURS, tokens.shape[1] - 1), dim=-1).indices
-    every = weights[:, None].expand(-1, chosen.shape[1], -1)
-    mixing = similar.new_zeros(similar.shape).scatter(2, nearest, every.gather(2, nearest))
-    enriched = tokens.gather(1, _wide(chosen, tokens)) + mixing @ tokens
-    dropped = weights.scatter(1, chosen, 0.0)
-    return enriched, (dropped[..., None] * tokens).sum(dim=1)
-
-
-def _wide(index: Tensor, like: Tensor) -> Tensor:
-    return index[..., None].expand(-1, -1, like.shape[-1])
 
 
 def _by_sample(rows: Tensor, tiles: int) -> Tensor:
