@@ -132,11 +132,11 @@ def test_in_a_browser(browser: Browser, document: str, tmp_path: Path, width: in
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(20, 23, 26)" if dark else "rgb(251, 251, 249)")
 
-    cells = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[5].dataset.value)"
-    browser.evaluate("document.querySelectorAll('th button')[5].click()")
+    cells = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[1].dataset.value)"
+    browser.evaluate("document.querySelectorAll('th button')[1].click()")
     falling = [float(value) for value in browser.evaluate(cells)]
     assert falling == sorted(falling, reverse=True) and len(set(falling)) > 2
-    browser.evaluate("document.querySelectorAll('th button')[5].click()")
+    browser.evaluate("document.querySelectorAll('th button')[1].click()")
     assert [float(value) for value in browser.evaluate(cells)] == falling[::-1]
 
     mark = "document.querySelector('path.mark[data-tip]')"

@@ -57,12 +57,13 @@ def report(
 
 
 def gathered(paths: list[Path]) -> RecordFile:
-    """All records and failures; of a cell measured twice, the newer one."""
+    """All records in the order they were measured, and failures; of a cell measured twice, the newer record."""
     from tokprof.record import RecordFile, read_records
 
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     read = [read_records(file) for file in files]
-    records = {record.key: record for file in read for record in sorted(file.records, key=lambda one: one.created)}
+    in_order = sorted((record for file in read for record in file.records), key=lambda record: record.created)
+    records = {record.key: record for record in in_order}
     failures = {failure.key: failure for file in read for failure in file.failures if failure.key not in records}
     if not records and not failures:
         raise InputError("there is nothing to report", "tokprof run … --json FILE writes results")

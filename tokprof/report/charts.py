@@ -92,7 +92,9 @@ def waterfall(rows: Sequence[Side], labels: Sequence[str]) -> Drawing:
     ]
     svg = _stacked(labels, bars, "time of a request", units.milliseconds, "Stages", STAGE_WORDS)
     legend = tuple((f"b{REQUEST_STAGES.index(stage)}", STAGE_WORDS[stage]) for stage in used)
-    return Drawing("Stages of a request", svg, "medians; deciding which tokens stay is inside the total", legend=legend)
+    return Drawing(
+        "Stages of a request", svg, "each stage's median; deciding which tokens stay is inside the total", legend=legend
+    )
 
 
 def memory(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None:

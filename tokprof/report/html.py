@@ -103,7 +103,7 @@ def _group(index: int, records: Sequence[RunRecord]) -> str:
 
 
 def _table(rows: Sequence[Side]) -> str:
-    columns = filled(rows)
+    columns = sorted(filled(rows), key=lambda column: column.key != "speedup")  # first, for narrow screens
     heads = "".join(_head(column) for column in columns)
     body = "".join(_row(row, label, columns, rows) for row, label in zip(rows, derived.short_labels(rows), strict=True))
     first = '<th scope="col"><button type="button">method</button></th>'
@@ -146,13 +146,16 @@ def _reasons(records: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _warnings(records: Sequence[RunRecord]) -> Iterator[str]:
-    found = warnings(records)
-    if found:
-        items = "".join(
-            f'<li>{escape(text)} <span class="soft">({escape(", ".join(names))})</span></li>'
-            for text, names in found.items()
-        )
-        yield f'<ul class="warnings" aria-label="warnings">{items}</ul>'
+    items = [
+        f"<li>{escape(text)}{_whose(names) if len(names) < len(records) else ''}</li>"
+        for text, names in warnings(records).items()
+    ]
+    if items:
+        yield f'<ul class="warnings" aria-label="warnings">{"".join(items)}</ul>'
+
+
+def _whose(names: Sequence[str]) -> str:
+    return f' <span class="soft">({escape(", ".join(names))})</span>'
 
 
 def _figures(found: Sequence[Drawing]) -> Iterator[str]:
