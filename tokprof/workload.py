@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tokprof.errors import UnsupportedError, WorkloadError
 from tokprof.layout import Size, image_layout, video_layout
 from tokprof.models.catalog import Entry
 from tokprof.models.prompts import DEFAULT_PROMPT, estimated_text
 from tokprof.policies.base import Scene
-from tokprof.shapes import VisualLayout
+from tokprof.shapes import ModelShape, VisualLayout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,13 +34,17 @@ FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """`samples`: the pictures (or one video's frames) of each sample, alike in size from sample to sample."""
+    """Pictures (or one video's frames) and prompt of each sample: of one layout, and of equally many tokens."""
 
     samples: tuple[tuple[Image, ...], ...]
     video: bool
-    prompt: str
+    prompts: tuple[str, ...]
     description: str
     layout: VisualLayout
+
+    @property
+    def prompt(self) -> str:
+        return self.prompts[0]
 
     @property
     def visuals(self) -> int:
@@ -73,13 +77,18 @@ def request_of(workload: Workload, entry: Entry) -> Request:
     if workload.scale < 1:
         pictures = [shrunk(picture, workload.scale) for picture in pictures]
         description += f", scaled to {_sizes(pictures)}"
-    if video:
-        layout = video_layout(shape, len(pictures), pictures[0].size)
-    else:
-        layout = image_layout(shape, [picture.size for picture in pictures], workload.anyres)
-        description += ", on the fixed 2×2 grid" if workload.anyres == "fixed" else ""
+    layout = layout_of(shape, [picture.size for picture in pictures], video=video, anyres=workload.anyres)
+    description += ", on the fixed 2×2 grid" if workload.anyres == "fixed" and not video else ""
     samples, repeated = _batch(pictures, workload)
-    return Request(samples=samples, video=video, prompt=prompt, description=description + repeated, layout=layout)
+    prompts = (prompt,) * len(samples)
+    return Request(samples=samples, video=video, prompts=prompts, description=description + repeated, layout=layout)
+
+
+def layout_of(
+    shape: ModelShape, sizes: Sequence[Size], *, video: bool = False, anyres: Literal["native", "fixed"] = "native"
+) -> VisualLayout:
+    """Of a sample's pictures, or of a video's frames."""
+    return video_layout(shape, len(sizes), sizes[0]) if video else image_layout(shape, sizes, anyres)
 
 
 def scene_of(workload: Workload, entry: Entry) -> Scene:

@@ -63,23 +63,27 @@ class HuggingFaceAdapter(Adapter):
 
     def prepare(self, workload: Workload) -> Prepared:
         began = time.perf_counter()
-        request = request_of(workload, self.entry)
+        return self.prepare_request(request_of(workload, self.entry), workload.seed, began)
+
+    def prepare_request(self, request: Request, seed: int = 0, began: float | None = None) -> Prepared:
+        """`seed`: of made-up prompts. `began`: when the reading of the pictures did, on the host's clock."""
+        began = time.perf_counter() if began is None else began
         tensors = self.pixels(request)
-        ids, said = self._token_ids(request, workload.seed)
-        prepared = self._assemble(request, tensors, ids, said, workload.batch)
+        rows, said = self._token_ids(request, seed)
+        prepared = self._assemble(request, tensors, rows, said)
         prepared_ms = (time.perf_counter() - began) * 1e3
         return self._moved(prepared, prepared_ms)
 
-    def _assemble(
-        self, request: Request, tensors: dict[str, Tensor], ids: list[int], said: str, batch: int
-    ) -> Prepared:
+    def _assemble(self, request: Request, tensors: dict[str, Tensor], rows: list[list[int]], said: str) -> Prepared:
+        ids, batch = rows[0], len(rows)
+        assert all(len(row) == len(ids) for row in rows), "prompts of a batch differ in length"
         placeholder = self.placeholder(request.video)
         visual = [index for index, token in enumerate(ids) if token == placeholder]
         text = [index for index, token in enumerate(ids) if token != placeholder]
         assert len(visual) == request.layout.count, "placeholders and visual tokens differ"
         positions, after_last = self.positions(ids, request)
         return Prepared(
-            input_ids=torch.tensor([ids]).expand(batch, -1).contiguous(),
+            input_ids=torch.tensor(rows),
             visual_index=torch.tensor(visual),
             text_index=torch.tensor(text),
             positions=positions.unsqueeze(-2).expand(*positions.shape[:-1], batch, -1).contiguous(),
@@ -91,7 +95,7 @@ class HuggingFaceAdapter(Adapter):
             image_sizes=request.sizes,
             frames=len(request.samples[0]) if request.video else 0,
             prompt=request.prompt,
-            sha256=_digest(ids, tensors),
+            sha256=_digest(rows, tensors),
         )
 
     def _moved(self, prepared: Prepared, prepared_ms: float) -> Prepared:
@@ -121,26 +125,31 @@ class HuggingFaceAdapter(Adapter):
         token: int = getattr(self.config, name)
         return token
 
-    def _token_ids(self, request: Request, seed: int) -> tuple[list[int], str]:
-        """One sample's ids with a placeholder for every visual token, and a word on where they come from."""
+    def _token_ids(self, request: Request, seed: int) -> tuple[list[list[int]], str]:
+        """Each sample's ids with a placeholder for every visual token, and a word on where they come from."""
         placeholder = self.placeholder(request.video)
         counts = list(request.layout.image_counts)
         if self.tokenizer is None:
             before, after = estimated_text(self.entry.template, request.visuals, request.prompt)
             made_up = made_up_ids(before + after, self._ordinary_ids(), seed)
-            ids = [*made_up[:before], *(sum(counts) * [placeholder]), *made_up[before:]]
-            return self.with_markers(
-                ids, request
-            ), f"about {before + after} text tokens, made up (no tokenizer at hand)"
-        encoded = self._encoded(request)
+            ids = self.with_markers([*made_up[:before], *(sum(counts) * [placeholder]), *made_up[before:]], request)
+            return [ids] * len(request.samples), f"about {before + after} text tokens, made up (no tokenizer at hand)"
+        encoded = {prompt: self.encoded(prompt, request.visuals, request.video) for prompt in {*request.prompts}}
+        spread = {prompt: self._spread_out(ids, request) for prompt, ids in encoded.items()}
+        return [
+            spread[prompt] for prompt in request.prompts
+        ], f"{len(encoded[request.prompt]) - request.visuals} text tokens"
+
+    def _spread_out(self, encoded: list[int], request: Request) -> list[int]:
+        """One placeholder per picture → one per visual token."""
+        placeholder = self.placeholder(request.video)
         if encoded.count(placeholder) != request.visuals:
             raise WorkloadError(
                 f"the prompt shows {encoded.count(placeholder)} pictures instead of {request.visuals}",
                 "leave placeholders such as <image> out of the prompt",
             )
-        left = iter(counts)
-        ids = [token for each in encoded for token in (next(left) * [each] if each == placeholder else [each])]
-        return ids, f"{len(encoded) - request.visuals} text tokens"
+        left = iter(request.layout.image_counts)
+        return [token for each in encoded for token in (next(left) * [each] if each == placeholder else [each])]
 
     def with_markers(self, ids: list[int], request: Request) -> list[int]:
         """Made-up ids in which whatever must stand around the pictures stands there."""
@@ -151,14 +160,14 @@ class HuggingFaceAdapter(Adapter):
         special = [value for name, value in vars(self.config).items() if name.endswith(("_token_id", "_token_index"))]
         return min([self.shape.decoder.vocab, *(value for value in special if isinstance(value, int) and value > 2)])
 
-    def _encoded(self, request: Request) -> list[int]:
+    def encoded(self, prompt: str, visuals: int, video: bool = False) -> list[int]:
         """The chat template's tokens, one placeholder per picture or video."""
-        tokenizer, placeholder = self.tokenizer, self.placeholder(request.video)
+        tokenizer, placeholder = self.tokenizer, self.placeholder(video)
         word = tokenizer.convert_ids_to_tokens(placeholder)
-        text = chat_text(self.entry.template, word, request.visuals, request.prompt)
+        text = chat_text(self.entry.template, word, visuals, prompt)
         if tokenizer.chat_template:
-            kind = "video" if request.video else "image"
-            content = [*(request.visuals * [{"type": kind}]), {"type": "text", "text": request.prompt}]
+            kind = "video" if video else "image"
+            content = [*(visuals * [{"type": kind}]), {"type": "text", "text": prompt}]
             rendered = tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
@@ -193,8 +202,9 @@ class HuggingFaceAdapter(Adapter):
         return self.by_sample(self.project(states.features), prepared)
 
 
-def _digest(ids: list[int], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(repr(ids).encode())
+def _digest(rows: list[list[int]], tensors: dict[str, Tensor]) -> str:
+    different = [ids for index, ids in enumerate(rows) if ids not in rows[:index]]
+    digest = hashlib.sha256("".join(map(repr, different)).encode())
     for name in sorted(tensors):
         digest.update(tensors[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
