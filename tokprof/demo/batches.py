@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,11 @@ from torch import Tensor
 
 from tokprof.demo.files import BOS, EOS, PAD, TILE_PX, build_tokenizer
 from tokprof.demo.pictures import SMALL_SHARE, Scene, draw_scene, paint
-from tokprof.demo.questions import KINDS, Asked, ask
-from tokprof.demo.words import ASPECTS, VOCABULARY
+from tokprof.demo.questions import KIND_SHARES, KINDS, Asked, ask
+from tokprof.demo.words import ASPECTS
 
 IGNORED = -100
 SEGMENT_TOKENS = 10
-KIND_SHARES = (0.28, 0.13, 0.13, 0.18, 0.20, 0.08)
 # Overviews of whole scenes hold few small things: their shape is lost in the reduction.
 FAR_SMALL_SHARE = 0.15
 _SAYABLE = {word: index for index, word in enumerate(word for words in ASPECTS for word in words)}
@@ -34,7 +34,9 @@ class Batch:
     said: Tensor  # (batch, 4, words), the words that fit each quarter of the picture
 
 
-def overview_batch(rng: np.random.Generator, pictures: int, questions: int) -> Batch:
+def overview_batch(
+    rng: np.random.Generator, pictures: int, questions: int, shares: Sequence[float] = KIND_SHARES
+) -> Batch:
     """96-pixel pictures: every other one a whole scene reduced, the rest as near as a tile."""
     scenes, crops = [], []
     for index in range(pictures):
@@ -46,17 +48,19 @@ def overview_batch(rng: np.random.Generator, pictures: int, questions: int) -> B
             image = reduced(paint(scene, rng))
         scenes.append(scene)
         crops.append(_pixels(image)[None])
-    return _pack(scenes, crops, rng, questions)
+    return _pack(scenes, crops, rng, questions, shares)
 
 
-def tiled_batch(rng: np.random.Generator, pictures: int, questions: int) -> Batch:
+def tiled_batch(
+    rng: np.random.Generator, pictures: int, questions: int, shares: Sequence[float] = KIND_SHARES
+) -> Batch:
     """192-pixel pictures, each as one overview and four tiles, in the processor's order."""
     scenes, crops = [], []
     for _ in range(pictures):
         scene = draw_scene(rng, small_share=SMALL_SHARE)
         scenes.append(scene)
         crops.append(crops_of(paint(scene, rng)))
-    return _pack(scenes, crops, rng, questions)
+    return _pack(scenes, crops, rng, questions, shares)
 
 
 def reduced(image: Image.Image) -> Image.Image:
@@ -95,12 +99,14 @@ def _pixels(image: Image.Image) -> Tensor:
     return values.permute(2, 0, 1).float() / 127.5 - 1.0
 
 
-def _pack(scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, questions: int) -> Batch:
+def _pack(
+    scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, questions: int, shares: Sequence[float]
+) -> Batch:
     tokens = torch.full((len(scenes), questions, SEGMENT_TOKENS), PAD)
     labels = torch.full_like(tokens, IGNORED)
     kinds = torch.zeros(len(scenes), questions, dtype=torch.long)
     for row, scene in enumerate(scenes):
-        for column, asked in enumerate(_questions(scene, rng, questions)):
+        for column, asked in enumerate(_questions(scene, rng, questions, shares)):
             question, answer = encode_question(asked.text), encode_words(asked.answer)
             filled = len(question) + len(answer)
             tokens[row, column, :filled] = torch.tensor(question + answer)
@@ -110,10 +116,10 @@ def _pack(scenes: list[Scene], crops: list[Tensor], rng: np.random.Generator, qu
     return Batch(torch.stack(crops), tokens, labels, kinds, said)
 
 
-def _questions(scene: Scene, rng: np.random.Generator, count: int) -> list[Asked]:
+def _questions(scene: Scene, rng: np.random.Generator, count: int, shares: Sequence[float]) -> list[Asked]:
     asked: list[Asked] = []
     while len(asked) < count:
-        kind = KINDS[int(rng.choice(len(KINDS), p=KIND_SHARES))]
+        kind = KINDS[int(rng.choice(len(KINDS), p=shares))]
         question = ask(scene, kind, rng)
         if question is not None:
             asked.append(question)
@@ -129,6 +135,3 @@ def _said(scene: Scene) -> Tensor:
             if word:
                 said[2 * row + column, _SAYABLE[word]] = 1.0
     return said
-
-
-assert len(KIND_SHARES) == len(KINDS) and len(set(VOCABULARY)) == len(VOCABULARY)

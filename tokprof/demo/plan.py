@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
+from tokprof.demo.questions import KIND_SHARES
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -18,6 +20,7 @@ class Stage:
     tiled: bool = False
     questions: int = 16
     answers: bool = True
+    kind_shares: tuple[float, ...] = KIND_SHARES
     contrast: float = 0.0  # weight of the CLS token's captions
     quarters: float = 0.0  # weight of the words about each quarter
     tower_rate: float = 1.0  # share of the learning rate; 0 freezes the vision tower
@@ -80,11 +83,12 @@ LLAVA_NEXT = Plan(
         ),
         Stage(
             "tiles",
-            1200,
+            1300,
             12,
             2e-3,
             tiled=True,
             tower_rate=0.0,
+            kind_shares=(0.22, 0.11, 0.11, 0.24, 0.26, 0.06),
             dropped_share=0.75,
             kept=(36, 74, 186, 372),
         ),

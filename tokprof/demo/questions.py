@@ -13,6 +13,7 @@ from tokprof.demo.pictures import Scene, Thing, draw_scene, paint
 from tokprof.demo.words import COLOURS, SHAPES, plural
 
 KINDS: tuple[str, ...] = ("existence", "colour", "shape", "where", "count", "digit")
+KIND_SHARES: tuple[float, ...] = (0.28, 0.13, 0.13, 0.18, 0.20, 0.08)  # in training, if not said otherwise
 HELD_OUT_SEED = 20_260_731
 VALIDATION_SEED = 20_260_730
 _HIGHEST_COUNT = 5

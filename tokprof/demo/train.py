@@ -88,7 +88,7 @@ def _progress(quiet: bool) -> Progress:
 
 def draw_batch(stage: Stage, rng: np.random.Generator) -> Batch:
     draw = tiled_batch if stage.tiled else overview_batch
-    return draw(rng, stage.pictures, stage.questions if stage.answers else 1)
+    return draw(rng, stage.pictures, stage.questions if stage.answers else 1, stage.kind_shares)
 
 
 def summary(stage: Stage, done: int, window: list[Outcome]) -> dict[str, Any]:
