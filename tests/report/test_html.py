@@ -102,7 +102,7 @@ def test_the_bars_of_a_request_add_up_to_its_time() -> None:
 def test_a_chart_without_its_data_is_left_out() -> None:
     record = make_record("fastv")
     bare = record.policy.model_copy(update={"memory": None, "fidelity": None, "bytes_moved": {}})
-    dense = record.baseline.model_copy(update={"memory": None})
+    dense = record.baseline.model_copy(update={"memory": None, "bytes_moved": {}})
     titles = {
         drawing.title
         for drawing in charts.drawings(derived.sides([record.model_copy(update={"policy": bare, "baseline": dense})]))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tokprof import units
+from tokprof.flops.roofline import Limits, StageRoof, limits, stages
 from tokprof.record import REQUEST_STAGES, Arm
-from tokprof.report import derived
+from tokprof.report import derived, gap
 from tokprof.report.columns import Column, column
 from tokprof.report.derived import Side
 from tokprof.report.svg import TOP, Axis, Chart, colour, spanning
@@ -17,11 +18,9 @@ OUTPUT_LENGTHS = (1, 16, 128, 512)
 SPEED_KEYS = ("speedup", "flops_ratio", "peak_bytes", "kv_bytes")
 QUALITY_KEYS = ("accuracy", "greedy", "top1", "first_token_kl")
 STAGE_WORDS = {
-    "vision": "vision tower", "project": "projector", "select": "selection", "prefill": "prefill",
-    "first_decode": "first decode step", "decode": "further decode steps",
+    "vision": "vision tower", "project": "projector", "select": "selection", "compress": "compressing pass",
+    "prefill": "prefill", "first_decode": "first decode step", "decode": "further decode steps",
 }  # fmt: skip
-ROOFLINE_PARTS = {"vision": ("vision",), "prefill": ("prefill",), "decode": ("decode", "head")}
-ROOFLINE_STAGES = {"vision": ("vision",), "prefill": ("prefill",), "decode": ("first_decode", "decode")}
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,9 @@ def waterfall(rows: Sequence[Side], labels: Sequence[str]) -> Drawing:
         for row in rows
     ]
     svg = _stacked(labels, bars, "time of a request", units.milliseconds, "Stages", STAGE_WORDS)
-    legend = tuple((f"b{REQUEST_STAGES.index(stage)}", STAGE_WORDS[stage]) for stage in used)
-    return Drawing(
-        "Stages of a request", svg, "each stage's median; deciding which tokens stay is inside the total", legend=legend
-    )
+    colours = tuple((f"b{REQUEST_STAGES.index(stage)}", STAGE_WORDS[stage]) for stage in used)
+    note = "each stage's median; deciding which tokens stay is inside the total"
+    return Drawing("Stages of a request", svg, note, legend=colours)
 
 
 def memory(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None:
@@ -104,10 +102,10 @@ def memory(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None:
     words = {"weights": "weights", "kv": "KV cache", "rest": "activations and the rest, at the peak"}
     bars = [[(colour(k), part, size) for k, (part, size) in enumerate(_memory_parts(row.arm))] for row in rows]
     svg = _stacked(labels, bars, "memory", units.bytes_, "Memory", words, unit=_byte_unit(bars))
-    legend = tuple((f"b{k}", text) for k, text in enumerate(words.values()))
+    colours = tuple((f"b{place}", text) for place, text in enumerate(words.values()))
     sources = {row.arm.memory.source for row in rows if row.arm.memory}
     note = "the process's resident set" if sources == {"rss"} else "the CUDA allocator's peak"
-    return Drawing("Memory", svg, note, legend=legend)
+    return Drawing("Memory", svg, note, legend=colours)
 
 
 def _byte_unit(bars: Sequence[Sequence[tuple[str, str, float]]]) -> float:
@@ -210,43 +208,38 @@ def output_length(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None
 
 def roofline(rows: Sequence[Side], labels: Sequence[str]) -> Drawing | None:
     """How close each stage comes to what the device can do."""
-    ceilings = rows[0].record.environment.ceilings
-    points = [(i, *point) for i, row in enumerate(rows) for point in _roofline_points(row.arm)]
-    if ceilings is None or not points:
+    record = rows[0].record
+    roof = limits(record.environment.ceilings, record.environment.device.name, record.model.dtype)
+    points = [
+        (index, stage, stage.intensity)
+        for index, row in enumerate(rows)
+        for stage in _roofs(row, roof)
+        if stage.intensity and stage.flops
+    ]
+    if roof is None or not points:
         return None
-    ridge = ceilings.flops_per_s / ceilings.bytes_per_s
-    across = spanning([ridge, *(p[2] for p in points)], log=True)
-    down = spanning([ceilings.flops_per_s, *(p[3] for p in points)], log=True)
+    ridge = roof.flops_per_s / roof.bytes_per_s
+    across = spanning([ridge, *(intensity for _, _, intensity in points)], log=True)
+    down = spanning([roof.flops_per_s, *(stage.flops_per_s for _, stage, _ in points)], log=True)
     chart = Chart(
         Axis("FLOPs per byte moved", *across, units.number, log=True),
-        Axis("FLOP/s", *down, lambda v: units.operations(v, "F"), log=True),
+        Axis("FLOP/s", *down, lambda value: units.operations(value, "F"), log=True),
     )
-    left = (
-        max(across[0], down[0] / ceilings.bytes_per_s),
-        max(across[0], down[0] / ceilings.bytes_per_s) * ceilings.bytes_per_s,
-    )
-    limits = f"{units.operations(ceilings.flops_per_s)}/s, {units.bytes_(ceilings.bytes_per_s)}/s"
-    roof = f"ceiling ({ceilings.source}, {ceilings.dtype}): {limits}"
-    chart.line(0, [left, (ridge, ceilings.flops_per_s), (across[1], ceilings.flops_per_s)], roof, css="front")
-    for i, stage, intensity, rate in points:
-        share = rate / min(ceilings.flops_per_s, intensity * ceilings.bytes_per_s)
-        chart.point(
-            i, intensity, rate, f"{labels[i]}, {stage}\n{units.operations(rate)}/s, {units.share(share)} of the roof"
-        )
-    note = f"each method's vision, prefill and decode under the {roof}"
+    first = max(across[0], down[0] / roof.bytes_per_s)
+    ceiling = f"{units.operations(roof.flops_per_s)}/s, {units.bytes_(roof.bytes_per_s)}/s ({roof.source})"
+    corners = [(first, first * roof.bytes_per_s), (ridge, roof.flops_per_s), (across[1], roof.flops_per_s)]
+    chart.line(0, corners, ceiling, css="front")
+    for index, stage, intensity in points:
+        reached = f"{units.operations(stage.flops_per_s)}/s, {units.share(stage.of_bound)} of what the roof allows"
+        chart.point(index, intensity, stage.flops_per_s, f"{labels[index]}, {stage.stage}\n{reached}")
+    note = f"each method's vision tower, prefill and decode under the device's ceilings: {ceiling}"
     return Drawing("Roofline", chart.render("Roofline"), note, legend=legend(labels))
 
 
-def _roofline_points(arm: Arm) -> list[tuple[str, float, float]]:
-    """(stage, FLOPs per byte, FLOP/s) where work, traffic and time are all known."""
-    parts, found = arm.flops.get(derived.CONVENTION, {}), []
-    for stage, names in ROOFLINE_PARTS.items():
-        work = sum(parts.get(name, 0) for name in names)
-        moved = sum(arm.bytes_moved.get(name, 0) for name in ROOFLINE_STAGES[stage])
-        time = sum(derived.stage_ms(arm, name) or 0.0 for name in ROOFLINE_STAGES[stage])
-        if work and moved and time:
-            found.append((stage, work / moved, work / (time / 1e3)))
-    return found
+def _roofs(row: Side, roof: Limits | None) -> list[StageRoof]:
+    work = gap.stage_flops(row.arm, row.record.inputs.new_tokens)
+    found = stages(gap.stage_times(row.arm), work, row.arm.bytes_moved, roof)
+    return [stage for stage in found if stage.stage in ("vision", "prefill", "decode")]
 
 
 def drawings(rows: Sequence[Side]) -> list[Drawing]:
