@@ -60,6 +60,11 @@ def _look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
+def _legend(axis: Any, **where: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=6, **where)
+
+
 def _tradeoff(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
     """Speed-up against the best-grounded quality figure there is."""
     measured = [found for key in QUALITY_KEYS if any((found := column(key)).value(row) is not None for row in rows[1:])]
@@ -80,7 +85,7 @@ def _tradeoff(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
     axis.plot(*zip(*best, strict=True), color="0.5", linestyle="--", linewidth=0.8, zorder=0)
     axis.axvline(1.0, color="0.8", linewidth=0.8, zorder=0)
     axis.set(xlabel="speed-up of a request", ylabel=quality.title, title="trade-off")
-    axis.legend(fontsize=6)
+    _legend(axis)
 
 
 def _stages(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
@@ -92,7 +97,7 @@ def _stages(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
             start = [before + time for before, time in zip(start, times, strict=True)]
     axis.invert_yaxis()
     axis.set(xlabel="time of a request, ms")
-    axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    _legend(axis, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 
 
 def _staircase(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
@@ -102,4 +107,4 @@ def _staircase(axis: Any, rows: Sequence[Side], labels: Sequence[str]) -> None:
             counts, range(len(counts) + 1), label=labels[index], color=COLOURS[index % len(COLOURS)], baseline=None
         )
     axis.set(xlabel="decoder layer", ylabel="visual tokens", title="tokens per layer", ylim=(0, None))
-    axis.legend(fontsize=6)
+    _legend(axis)
