@@ -104,6 +104,18 @@ def native_size(shape: ModelShape, size: Size, *, video: bool = False) -> Size:
     return fitted_size(size, factor, least, most)
 
 
+def smaller(shape: ModelShape, size: Size, scale: float, *, video: bool = False) -> Size:
+    """A picture shrunk by `scale` of what the model sees of it: pixels that it would throw away do not count."""
+    width, height = seen = size
+    if shape.tiling == "native":
+        seen = native_size(shape, size, video=video)
+    elif shape.grids_px and not video:
+        grid_height, grid_width = best_grid(size, shape.grids_px)
+        seen = grid_width, grid_height
+    scale *= min(1.0, seen[0] / width, seen[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _whole(
     vision: VisionShape, image: int, newline: Literal["none", "end"] = "none", *, thumbnail: bool = False
 ) -> Block:

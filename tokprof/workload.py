@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tokprof.errors import UnsupportedError, WorkloadError
-from tokprof.layout import Size, image_layout, video_layout
+from tokprof.layout import Size, image_layout, smaller, video_layout
 from tokprof.models.catalog import Entry
 from tokprof.models.prompts import DEFAULT_PROMPT, estimated_text
 from tokprof.policies.base import Scene
@@ -75,7 +75,7 @@ def request_of(workload: Workload, entry: Entry) -> Request:
         raise UnsupportedError(f"{shape.name} takes no videos", "give it pictures, or choose a model for videos")
     pictures, description = _frames(workload, entry) if video else _pictures(workload, entry)
     if workload.scale < 1:
-        pictures = [shrunk(picture, workload.scale) for picture in pictures]
+        pictures = [shrunk(picture, workload.scale, shape, video=video) for picture in pictures]
         description += f", scaled to {_sizes(pictures)}"
     layout = layout_of(shape, [picture.size for picture in pictures], video=video, anyres=workload.anyres)
     description += ", on the fixed 2×2 grid" if workload.anyres == "fixed" and not video else ""
@@ -204,8 +204,8 @@ def check_size(size: Size, what: str) -> None:
         )
 
 
-def shrunk(picture: Image, scale: float) -> Image:
-    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+def shrunk(picture: Image, scale: float, shape: ModelShape, *, video: bool = False) -> Image:
+    return picture.resize(smaller(shape, picture.size, scale, video=video))
 
 
 def bundled_picture(name: str) -> Image:

@@ -10,6 +10,8 @@ import torch
 from tests.policies.views import FakeDecoderView, FakeImageView, anyres, scene_of, single, video
 from tokprof import policies
 from tokprof.errors import ParameterError, UnsupportedError
+from tokprof.layout import image_layout, smaller
+from tokprof.models import catalog
 from tokprof.policies.random import lots
 from tokprof.shapes import Block
 
@@ -118,6 +120,23 @@ def test_downsampling_shrinks_both_sides() -> None:
     for scene in (single(), video()):
         with pytest.raises(UnsupportedError, match="square"):
             policy.check(scene)
+    fixed = scene_of(
+        Block(rows=4, cols=4, side=4, thumbnail=True),
+        Block(rows=8, cols=8, side=4, tile_rows=2, tile_cols=2),
+        tiling="anyres",
+    )
+    with pytest.raises(UnsupportedError, match="fixed grid"):
+        policy.check(fixed)
+
+
+@pytest.mark.parametrize("model", ["demo", "llava-next-7b", "llava-onevision-7b", "qwen2-vl-7b"])
+def test_downsampling_spares_tokens_however_large_the_picture(model: str) -> None:
+    """What a model throws away of a large picture is no saving: `keep` is a share of what it sees."""
+    entry = catalog.find(model)
+    for size in (entry.picture, (4000, 3000)):
+        before = image_layout(entry.shape, [size])
+        after = image_layout(entry.shape, [smaller(entry.shape, size, 0.5)])
+        assert after.count < 0.7 * before.count and after.tower_passes <= before.tower_passes
 
 
 def test_fastervlm_keeps_the_best_of_each_tile() -> None:

@@ -12,7 +12,7 @@ from tokprof.errors import ParameterError, UnsupportedError
 from tokprof.fit import check_fit
 from tokprof.flops.analytic import Head, Request, request
 from tokprof.flops.work import Causal, is_native
-from tokprof.layout import Size, image_layout, video_layout
+from tokprof.layout import Size, image_layout, smaller, video_layout
 from tokprof.models.catalog import Entry
 from tokprof.models.prompts import estimated_text
 from tokprof.policies.base import Policy, Scene
@@ -66,9 +66,11 @@ def _layout(entry: Entry, prompt: Prompt, scale: float) -> VisualLayout:
         if scale != 1.0:
             raise UnsupportedError("a method that shrinks pictures needs to know their size", "give --image-size")
         return layout_of(shape, prompt.visual)
-    width, height = prompt.size or (FRAME_SIZE if prompt.frames else entry.picture)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if prompt.frames or not shape.images or shape.tiling == "video-frames":
+    size = prompt.size or (FRAME_SIZE if prompt.frames else entry.picture)
+    video = bool(prompt.frames) or not shape.images or shape.tiling == "video-frames"
+    if scale < 1:
+        size = smaller(shape, size, scale, video=video)
+    if video:
         return video_layout(shape, prompt.frames or shape.default_frames, size)
     return image_layout(shape, [size])
 

@@ -14,8 +14,8 @@ from tokprof.policies.base import Need, Policy, Scene
 class Downsample(Policy):
     """Pictures are shrunk before anything else happens; every token they then give is kept.
 
-    `keep`: the share of the picture's area that is left, so both sides shrink by √keep
-    (`image_scale`, which the engine asks before it prepares the request). How many tokens that gives is
+    `keep`: the share that is left of the area the model sees of a picture, so both sides shrink by
+    √keep (`image_scale`, which the engine asks before it prepares the request). How many tokens that gives is
     the model's affair: about keep·N at native resolution, steps of whole tiles where pictures are cut
     into tiles. Plans are about the scene of the smaller picture. A model that resizes whatever it gets
     to one square (LLaVA-1.5, video frames) cannot be spared anything, and is refused.
@@ -34,6 +34,8 @@ class Downsample(Policy):
                 "downsample: this model resizes whatever it gets to one square, and spends the same tokens on it",
                 "avgpool keeps as many tokens, behind the tower",
             )
+        if scene.model.tiling != "native" and not scene.layout.newlines:
+            raise UnsupportedError("downsample: the fixed grid has as many tokens for any picture", "--anyres native")
 
     def image_scale(self, scene: Scene) -> float:
         return math.sqrt(self.keep)
