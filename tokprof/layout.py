@@ -106,13 +106,16 @@ def native_size(shape: ModelShape, size: Size, *, video: bool = False) -> Size:
 
 def smaller(shape: ModelShape, size: Size, scale: float, *, video: bool = False) -> Size:
     """A picture shrunk by `scale` of what the model sees of it: pixels that it would throw away do not count."""
-    width, height = seen = size
+    width, height = size
     if shape.tiling == "native":
-        seen = native_size(shape, size, video=video)
+        seen_width, seen_height = native_size(shape, size, video=video)
+        scale *= min(1.0, seen_width / width, seen_height / height)
     elif shape.grids_px and not video:
         grid_height, grid_width = best_grid(size, shape.grids_px)
-        seen = grid_width, grid_height
-    scale *= min(1.0, seen[0] / width, seen[1] / height)
+        seen = min(1.0, grid_width / width, grid_height / height)
+        if shape.max_tiles:
+            seen = min(seen, shape.vision.image_px * math.sqrt(shape.max_tiles / (width * height)))
+        scale *= seen
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
