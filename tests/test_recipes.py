@@ -22,7 +22,7 @@ OWN = ("quickstart", "ci", "budgets", "video-long", "batch", "output-length")
 
 
 def test_the_recipes_that_there_should_be() -> None:
-    assert set(NAMES) == {*PAPERS, *OWN}
+    assert set(NAMES) >= {*PAPERS, *OWN}
 
 
 @pytest.mark.parametrize("name", NAMES)
