@@ -10,7 +10,7 @@ from rich.text import Text
 from tokprof import units
 from tokprof.flops.analytic import PARTS
 from tokprof.flops.residuals import TOLERANCE, Residuals, Uncounted
-from tokprof.report.flops_table import plain
+from tokprof.report.stacked import Stacked
 
 
 def render(found: Residuals | Uncounted) -> Iterator[RenderableType]:
@@ -22,13 +22,13 @@ def render(found: Residuals | Uncounted) -> Iterator[RenderableType]:
         )
         return
     yield Text(f"{found.label}: exact and counted, FLOPs", style="bold")
-    table = plain("exact", "counted", "residual", first="part")
+    table = Stacked("part", ["exact", "counted", "residual"])
     for part in PARTS:
         residual = found.residual(part)
         row = (units.operations(found.exact[part]), units.operations(found.counted[part]), _percent(residual))
-        table.add_row(part, *row, style="red" if abs(residual) > TOLERANCE else "")
+        table.add(part, *row, style="red" if abs(residual) > TOLERANCE else "")
     exact, counted = sum(found.exact.values()), sum(found.counted.values())
-    table.add_row(
+    table.add(
         "total", units.operations(exact), units.operations(counted), _percent((exact - counted) / counted), style="bold"
     )
     yield table

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tokprof import units
 from tokprof.flops.analytic import PARTS, Work, count
 from tokprof.flops.planning import Case
 from tokprof.flops.traffic import stage_bytes, storage
+from tokprof.report.stacked import Stacked
 from tokprof.shapes import ModelShape
 
 TITLES = {
@@ -24,14 +23,6 @@ TITLES = {
 }
 BYTES_PER_VALUE = 2  # bfloat16
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
-
-
-def plain(*columns: str, first: str = "method") -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
 
 
 def about(cases: Sequence[Case]) -> Text:
@@ -54,14 +45,14 @@ def parts(convention: str, cases: Sequence[Case]) -> Iterator[RenderableType]:
     other, factor = ("FLOP", 2.0) if unit == "MAC" else ("MAC", 0.5)
     shown = [part for part in PARTS if part in works[0].parts]
     yield Text(TITLES[convention], style="bold")
-    table = plain(*shown, f"total, {prefix}{unit}", f"{prefix}{other}", "dense ÷")
+    table = Stacked("method", [*shown, f"total, {prefix}{unit}", f"{prefix}{other}", "dense ÷"])
     for case, work in zip(cases, works, strict=True):
         cells = [units.number(work.parts[part] / size) for part in shown]
         least = count(convention, case.least).total if case.least else None
         total = units.number(work.total / size) if least is None else _range(least / size, work.total / size)
         ratio = works[0].total / work.total
         most = f" … {works[0].total / least:.2f}×" if least else ""
-        table.add_row(case.label, *cells, total, units.number(factor * work.total / size), units.ratio(ratio) + most)
+        table.add(case.label, *cells, total, units.number(factor * work.total / size), units.ratio(ratio) + most)
     yield table
     yield Text("")
 
@@ -73,13 +64,14 @@ def _range(low: float, high: float) -> str:
 def memory(cases: Sequence[Case]) -> Iterator[RenderableType]:
     """What lies in memory, what moves, and FLOPs per byte."""
     yield Text("bytes at 16 bits per value (least traffic with fused attention)", style="bold")
-    table = plain("layer mean", "KV cache", "activations", "prefill moves", "FLOP/byte", "step moves", "FLOP/byte")
+    titles = ("layer mean", "KV cache", "activations", "prefill moves", "FLOP/byte", "step moves", "FLOP/byte")
+    table = Stacked("method", titles)
     for case in cases:
         held, moved = storage(case.asked, BYTES_PER_VALUE), stage_bytes(case.asked, BYTES_PER_VALUE)
         exact = count("exact", case.asked).parts
         steps, step = case.asked.steps, moved.get("first_decode", 0)
         per_step = (exact["decode"] + exact["head"]) / max(steps, 1)
-        table.add_row(
+        table.add(
             case.label,
             units.count(round(case.asked.plan.layer_mean, 1)),
             units.bytes_(held.kv_cache),
@@ -98,15 +90,16 @@ def memory(cases: Sequence[Case]) -> Iterator[RenderableType]:
 def compared(cases: Sequence[Case]) -> Iterator[RenderableType]:
     """One line per method: what is left of the dense request, by each convention."""
     works = {name: [count(name, case.asked) for case in cases] for name in TITLES}
-    table = plain(
-        "entering", "layer mean", "exact", "exact ÷", "prefill ÷", "todre ÷", "hidivdrop ÷", "KV ÷", "decides"
+    table = Stacked(
+        "method",
+        ["entering", "layer mean", "exact", "exact ÷", "prefill ÷", "todre ÷", "hidivdrop ÷", "KV ÷", "decides"],
     )
     caches = [storage(case.asked, BYTES_PER_VALUE).kv_cache for case in cases]
     for index, case in enumerate(cases):
         ratios = {name: found[0].total / found[index].total for name, found in works.items()}
         exact = works["exact"]
         prefill = exact[0].parts["prefill"] / exact[index].parts["prefill"]
-        table.add_row(
+        table.add(
             case.label,
             units.count(next((tokens for tokens in case.asked.plan.layers if tokens), 0)),
             units.count(round(case.asked.plan.layer_mean, 1)),
@@ -125,10 +118,11 @@ def per_layer(case: Case, convention: str) -> Iterator[RenderableType]:
     """Tokens and work of every decoder layer; equal neighbours in one line."""
     work = count(convention, case.asked)
     yield Text(f"{case.label}, layer by layer ({convention})", style="bold")
-    table = plain("layers", "visual", "text", f"{work.unit} per layer", f"{work.unit} together", first="decoder layers")
+    titles = ("layers", "visual", "text", f"{work.unit} per layer", f"{work.unit} together")
+    table = Stacked("decoder layers", titles)
     for (visual, macs), span in _runs(zip(case.asked.plan.layers, work.layers, strict=True)):
         name = f"{span[0]}" if len(span) == 1 else f"{span[0]}–{span[-1]}"
-        table.add_row(
+        table.add(
             name,
             str(len(span)),
             units.count(visual),
@@ -207,7 +201,7 @@ def as_data(case: Case) -> dict[str, Any]:
     held = storage(case.asked, BYTES_PER_VALUE)
     return {
         "method": case.policy.name,
-        "parameters": case.policy.settings(),
+        "parameters": {} if case.policy.identity else case.policy.parameters(),
         "layers": list(case.asked.plan.layers),
         "layers_least": list(case.least.plan.layers) if case.least else None,
         "layer_mean": case.asked.plan.layer_mean,

@@ -12,7 +12,7 @@ from tokprof.flops import roofline
 from tokprof.flops.roofline import Limits, StageRoof
 from tokprof.record import Arm, RunRecord
 from tokprof.report import derived, gap
-from tokprof.report.flops_table import plain
+from tokprof.report.stacked import Stacked
 
 
 def limits(record: RunRecord) -> Limits | None:
@@ -26,23 +26,32 @@ def stages(record: RunRecord, arm: Arm) -> list[StageRoof]:
 
 
 def render(record: RunRecord) -> Iterator[RenderableType]:
-    """Dense model and policy, stage by stage."""
-    yield Text(_title(limits(record)), style="bold")
-    table = plain("time", "achieved", "of peak", "FLOP/byte", "bound", "bound by", "time ÷ bound", first="stage")
+    """Dense model and policy, stage by stage; without ceilings, only what was achieved."""
+    roof = limits(record)
+    yield Text(_title(roof), style="bold")
+    bounds = ("of peak", "bound", "bound by", "time ÷ bound") if roof else ()
+    table = Stacked("stage", ["time", "achieved", "FLOP/byte", *bounds])
     for side in (derived.Side(record, record.baseline, True), derived.Side(record, record.policy, False)):
-        table.add_row(Text(side.label, style="dim"))
+        table.add(side.label, style="dim")
         for stage in stages(record, side.arm):
-            table.add_row(
-                f"  {stage.stage}",
-                units.milliseconds(stage.elapsed_ms),
-                units.operations(stage.flops_per_s, "FLOP/s") if stage.flops else units.MISSING,
-                units.share(stage.of_peak) if stage.flops else units.MISSING,
-                units.number(stage.intensity) if stage.flops else units.MISSING,
-                units.milliseconds(stage.bound_ms),
-                stage.bound_by or units.MISSING,
-                units.ratio(1 / stage.of_bound if stage.of_bound else None),
-            )
+            cells = (*_achieved(stage), *(_bounds(stage) if roof else ()))
+            table.add(f"  {stage.stage}", units.milliseconds(stage.elapsed_ms), *cells)
     yield table
+
+
+def _achieved(stage: StageRoof) -> tuple[str, str]:
+    if not stage.flops:
+        return units.MISSING, units.MISSING
+    return units.operations(stage.flops_per_s, "FLOP/s"), units.number(stage.intensity)
+
+
+def _bounds(stage: StageRoof) -> tuple[str, str, str, str]:
+    return (
+        units.share(stage.of_peak) if stage.flops else units.MISSING,
+        units.milliseconds(stage.bound_ms),
+        stage.bound_by or units.MISSING,
+        units.ratio(1 / stage.of_bound if stage.of_bound else None),
+    )
 
 
 def _title(found: Limits | None) -> str:
