@@ -48,8 +48,13 @@ def _method(method: Method, depth: int, demo_depth: int) -> Method:
         if name in parameters:
             parameters[name] = _layers(parameters[name], depth, demo_depth)
     while not _reachable(method.name, parameters):
-        parameters["keep"] = round(parameters["keep"] * 1.25, 4)
+        parameters["keep"] = round(1.25 * _keep(method.name, parameters), 4)
     return Method(name=method.name, parameters=parameters)
+
+
+def _keep(name: str, parameters: dict[str, Any]) -> float:
+    given = parameters.get("keep", policies.find(name).keep)
+    return float(given) if isinstance(given, int | float) else 1.0
 
 
 def _layers(value: Any, depth: int, demo_depth: int) -> Any:
@@ -60,8 +65,7 @@ def _layers(value: Any, depth: int, demo_depth: int) -> Any:
 
 def _reachable(name: str, parameters: dict[str, Any]) -> bool:
     """Few layers put a floor under some budgets. What is wrong in another way is for the run to say."""
-    keep = parameters.get("keep")
-    if not isinstance(keep, float) or not 0 < keep <= 0.8:
+    if not 0 < _keep(name, parameters) <= 0.8:
         return True
     entry = catalog.find(DEMO)
     try:
