@@ -83,13 +83,13 @@ LLAVA_NEXT = Plan(
         ),
         Stage(
             "tiles",
-            1300,
-            12,
+            1100,
+            10,
             2e-3,
             tiled=True,
             tower_rate=0.0,
             kind_shares=(0.22, 0.11, 0.11, 0.24, 0.26, 0.06),
-            dropped_share=0.75,
+            dropped_share=0.85,
             kept=(36, 74, 186, 372),
         ),
     )
