@@ -12,9 +12,9 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tokprof.errors import InputError, RecordError
 from tokprof.recipe import Cell
@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 STAGES = ("preprocess", "vision", "project", "select", "compress", "prefill", "first_decode", "decode")
 REQUEST_STAGES = STAGES[1:]  # what counts as the request; decoding and resizing pictures is shown apart
 PREFILL_STAGES = ("vision", "project", "select", "compress", "prefill")  # until the first token
+
+
+Count = Annotated[int, Field(ge=0, lt=10**24)]  # a float can still divide it
 
 
 class Stored(BaseModel):
@@ -40,9 +43,16 @@ class StageSamples(Stored):
 class Samples(Stored):
     stages: dict[str, StageSamples]
     first_run_ms: dict[str, float] = Field(default_factory=dict)  # the cold round, kept apart
-    warmup_rounds: int = 0
-    set_aside: int = 0  # rounds dropped because the device ran below its clock
+    warmup_rounds: Count = 0
+    set_aside: Count = 0  # rounds dropped because the device ran below its clock
     stop_reason: str = ""
+
+    @model_validator(mode="after")
+    def _same_rounds(self) -> Samples:
+        lengths = {len(times) for stage in self.stages.values() for times in (stage.elapsed_ms, stage.submit_ms)}
+        if len(lengths) > 1:
+            raise ValueError("every stage needs one entry per round")
+        return self
 
     @property
     def rounds(self) -> int:
@@ -55,12 +65,12 @@ class Samples(Stored):
 
 
 class Tokens(Stored):
-    original: int  # visual tokens of the unpruned prompt
-    text: int
-    per_layer: tuple[int, ...]  # observed, entering each decoder layer
-    planned: tuple[int, ...]
-    planned_least: tuple[int, ...] | None = None  # set where data decides
-    newlines: int = 0
+    original: Count  # visual tokens of the unpruned prompt
+    text: Count
+    per_layer: tuple[Count, ...] = Field(min_length=1)  # observed, entering each decoder layer
+    planned: tuple[Count, ...]
+    planned_least: tuple[Count, ...] | None = None  # set where data decides
+    newlines: Count = 0
 
     @property
     def layer_mean(self) -> float:
@@ -74,13 +84,13 @@ class Tokens(Stored):
 
 class Memory(Stored):
     source: Literal["cuda", "rss"]  # the CUDA allocator, or the process's resident set on a CPU
-    weights_bytes: int
-    kv_bytes: int  # the cache tensors after prefill
-    kv_planned_bytes: int
-    peak_allocated_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    nvml_used_bytes: int | None = None
-    stage_peak_bytes: dict[str, int] = Field(default_factory=dict)
+    weights_bytes: Count
+    kv_bytes: Count  # the cache tensors after prefill
+    kv_planned_bytes: Count
+    peak_allocated_bytes: Count | None = None
+    peak_reserved_bytes: Count | None = None
+    nvml_used_bytes: Count | None = None
+    stage_peak_bytes: dict[str, Count] = Field(default_factory=dict)
 
 
 class Energy(Stored):
@@ -88,8 +98,8 @@ class Energy(Stored):
 
     window_s: float
     joules: float
-    requests: int
-    tokens: int
+    requests: Count
+    tokens: Count
     idle_watts: float | None = None
 
 
@@ -99,14 +109,14 @@ class Fidelity(Stored):
     first_token_kl: float
     top1_agreement: float
     greedy_agreement: float  # share of generated tokens equal, position by position
-    tokens: int
+    tokens: Count
 
 
 class Activity(Stored):
     """Counted in a pass of its own, per stage."""
 
-    kernel_launches: dict[str, int] = Field(default_factory=dict)
-    host_syncs: dict[str, int] = Field(default_factory=dict)
+    kernel_launches: dict[str, Count] = Field(default_factory=dict)
+    host_syncs: dict[str, Count] = Field(default_factory=dict)
 
 
 class Accuracy(Stored):
@@ -114,10 +124,10 @@ class Accuracy(Stored):
 
     source: str
     task: str
-    questions: int
-    correct: int | None = None
+    questions: Count
+    correct: Count | None = None
     score: float | None = None  # where only a score is known, in the task's own unit
-    by_kind: dict[str, tuple[int, int]] = Field(default_factory=dict)  # kind → (correct, asked)
+    by_kind: dict[str, tuple[Count, Count]] = Field(default_factory=dict)  # kind → (correct, asked)
 
 
 class Arm(Stored):
@@ -126,15 +136,15 @@ class Arm(Stored):
     method: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     tokens: Tokens
-    flops: dict[str, dict[str, int]]  # convention → part → count, in the convention's own unit
-    bytes_moved: dict[str, int] = Field(default_factory=dict)  # stage → weights + cache + activations, per request
+    flops: dict[str, dict[str, Count]]  # convention → part → count, in the convention's own unit
+    bytes_moved: dict[str, Count] = Field(default_factory=dict)  # stage → weights + cache + activations, per request
     samples: Samples
     memory: Memory | None = None
     energy: Energy | None = None
     fidelity: Fidelity | None = None
     activity: Activity | None = None
     accuracy: Accuracy | None = None
-    generated: tuple[tuple[int, ...], ...] = ()
+    generated: tuple[tuple[Count, ...], ...] = ()
 
 
 class ModelFacts(Stored):
@@ -263,7 +273,9 @@ def write_text_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}", "free some space or choose another folder") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror}", "free some space or choose another folder"
+        ) from error
 
 
 def write_records(path: Path, records: Sequence[RunRecord], failures: Sequence[Failure] = ()) -> None:
@@ -280,7 +292,9 @@ def read_records(path: Path) -> RecordFile:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}", "is it a result file of tokprof?") from error
     except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {error}", "it may have been cut off or edited: measure again") from error
+        raise RecordError(
+            f"{path} is not JSON: {error}", "it may have been cut off or edited: measure again"
+        ) from error
     if not isinstance(raw, dict) or raw.get("kind") != "tokprof.records":
         raise RecordError(f"{path} is not a result file of tokprof", "tokprof run … --json FILE writes one")
     version = raw.get("schema_version")

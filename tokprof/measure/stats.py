@@ -18,6 +18,7 @@ RESAMPLE_UP_TO = 400  # pairs; beyond, a resampled median is drawn by its place 
 DRIFT_WARNS = 0.01
 DRIFT_AMBIGUOUS = 0.03
 OUTLIER_FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's "far out"
+LEAST_TIME, MOST_TIME = 1e-12, 1e18  # beyond, in whatever unit, a number is not a time
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 
 
@@ -61,7 +62,7 @@ class Drift:
 
 def usable(samples: Sequence[float]) -> bool:
     """Whether statistics over these times mean anything."""
-    return bool(samples) and all(math.isfinite(value) and value > 0 for value in samples)
+    return bool(samples) and all(LEAST_TIME < value < MOST_TIME for value in samples)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -1,7 +1,8 @@
 """Whether times have changed: four answers, and "same" has to be earned like "slower".
 
-Slower needs all of: a gap over the threshold, [least, upper quartile] ranges that do not touch, and ranks
-that chance explains less than 2 times in 1000. Same needs a gap within the threshold and an interval that
+Slower needs all of: a gap over the threshold, ranges from the fastest rounds to the upper quartile that
+do not touch, and ranks that chance explains less than 2 times in 1000. (Fastest rounds: the 5 % quantile.
+With the very fastest, one lucky round among many hides a regression.) Same needs a gap within the threshold and an interval that
 rules out a change of 5 %. Whatever is neither is ambiguous: noise hides the answer.
 """
 
@@ -11,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tokprof.measure.stats import Interval, mann_whitney_p, ratio_interval, summarize, usable
+from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, usable
 
 Change = Literal["same", "faster", "slower", "ambiguous"]
 
 LEAST_THRESHOLD = 0.01
 RULED_OUT = 0.05  # "same" says that a change of this size would have been seen
 CHANCE = 0.002
+FASTEST = 0.05  # quantile
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,15 @@ def judge(
 def _change(before: Sequence[float], after: Sequence[float], slowdown: Interval, p: float, threshold: float) -> Change:
     gap = max(slowdown.ratio, 1 / slowdown.ratio) - 1
     if gap > threshold:
-        first, second = summarize(before), summarize(after)
-        apart = first.high_quartile < second.least or second.high_quartile < first.least
+        (low, high), (low_after, high_after) = _range(before), _range(after)
+        apart = high < low_after or high_after < low
         if apart and p < CHANCE:
             return "slower" if slowdown.ratio > 1 else "faster"
         return "ambiguous"
     within = slowdown.low >= 1 / (1 + RULED_OUT) and slowdown.high <= 1 + RULED_OUT
     return "same" if within else "ambiguous"
+
+
+def _range(samples: Sequence[float]) -> tuple[float, float]:
+    ordered = sorted(samples)
+    return quantile(ordered, FASTEST), quantile(ordered, 0.75)
