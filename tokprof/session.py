@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from tokprof import __version__, policies
+from tokprof.accuracy.exam import Exam
+from tokprof.accuracy.questions import bundled_questions
 from tokprof.arms import ArmFacts, fidelity_between, measured_arm
 from tokprof.engine.parity import check_parity
 from tokprof.environment import machine_warnings, snapshot, state_reader
@@ -21,7 +23,8 @@ from tokprof.record import Inputs, ModelFacts, Parity, RunRecord, cell_key
 from tokprof.resolve import Ready, scaled
 
 if TYPE_CHECKING:
-    from tokprof.models.adapter import Adapter, Prepared
+    from tokprof.models.adapter import Prepared
+    from tokprof.models.huggingface import HuggingFaceAdapter
     from tokprof.profiler import Listener
 
 
@@ -32,7 +35,7 @@ class Session:
         self.model, self.setting, self.device, self.listener = cell.model, cell.setting, ready.device, listener
         self.environment = snapshot(self.device, ready.dtype)
         listener.on_stage(f"loading {self.model}", 0)
-        self.adapter: Adapter = load(
+        self.adapter: HuggingFaceAdapter = load(
             self.model,
             weights=self.setting.weights,
             device=self.device,
@@ -43,6 +46,7 @@ class Session:
         for note in self.adapter.notes:
             listener.on_note(note)
         self._bench: Bench | None = None
+        self._exams: dict[int, Exam | None] = {}
         self.current_stage = "loading"
 
     def serves(self, ready: Ready) -> bool:
@@ -62,6 +66,18 @@ class Session:
                 f"({ready.cell.method.name}, batch {ready.cell.workload.batch})",
                 "lower --batch, --new-tokens or --image-size, or take a smaller model or dtype",
             ) from error
+
+    def exam(self, ready: Ready) -> Exam | None:
+        """The questions that the recipe asks for, unless this model's answers would mean nothing."""
+        count = ready.cell.measurement.accuracy
+        if count and count not in self._exams:
+            self._exams[count] = None
+            if self.adapter.trained:
+                asked = bundled_questions(count, ready.entry)
+                self._exams[count] = Exam(self.adapter, asked, official_scores=self.setting.scores == "eager")
+            else:
+                self.listener.on_note(f"{self.model}: no accuracy, since answers of random weights mean nothing")
+        return self._exams.get(count)
 
     def stage(self, stage: str, rounds: int = 0) -> None:
         self.current_stage = stage
@@ -104,6 +120,11 @@ class Bench:
         baseline = measured_arm(self.dense, samples.baseline, measurement)
         arm = measured_arm(facts, samples.policy, measurement)
         fidelity = fidelity_between(self.dense.outcome, facts.outcome)
+        exam = session.exam(ready)
+        if exam:
+            session.stage(f"{policy.name}: questions")
+            baseline = baseline.model_copy(update={"accuracy": exam.dense})
+            arm = arm.model_copy(update={"accuracy": exam.taken_by(policy)})
         environment = session.environment.model_copy(update={"rounds_state": samples.rounds_state})
         return RunRecord(
             tokprof_version=__version__,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tokprof.errors import InputError, ParameterError
+
+Part = TypeVar("Part")
 
 
 def words(text: str | None) -> list[str]:
@@ -75,3 +77,17 @@ def method_grid(
         for keep in keeps or (None,):
             grid.append((name, own if keep is None else {"keep": keep, **own}))
     return grid
+
+
+def validated(kind: type[Part], values: dict[str, Any], command: str) -> Part:
+    """A part of the recipe; what is wrong with it is said in the words of the command line."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("images", "image").replace("_", "-")
+        raise ParameterError(
+            f"{flag} {first['input']!r}: {first['msg'].lower()}", f"`tokprof {command} --help` shows what fits"
+        ) from error

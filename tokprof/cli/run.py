@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,6 @@ from tokprof.errors import InputError, ParameterError
 if TYPE_CHECKING:
     from tokprof.recipe import Recipe
 
-Part = TypeVar("Part")
 WORKLOAD, SETTING, MEASURING, OUTPUT = "What the model is asked", "Where it runs", "How it is measured", "Output"
 
 
@@ -86,7 +85,7 @@ def run(
     ] = None,
     accuracy: Annotated[
         int | None,
-        typer.Option(help="Questions to ask, where the model can answer (the demo: 300).", rich_help_panel=MEASURING),
+        typer.Option(help="Bundled questions to ask, if the weights are real (demo: 240).", rich_help_panel=MEASURING),
     ] = None,
     parity: Annotated[
         bool,
@@ -134,6 +133,7 @@ def _scores(value: str | None) -> tuple[str | None, str | None]:
 
 def recipe_of(given: dict[str, Any]) -> Recipe:
     """Flags on top of a recipe file, or flags alone."""
+    from tokprof.models import catalog
     from tokprof.recipe import Measurement, Method, Recipe, Setting, Workload
     from tokprof.recipe_file import locate, read_recipe
 
@@ -162,13 +162,15 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
         seed=given["seed"],
     )
     workloads = [
-        _validated(Workload, {**old.model_dump(), **told, **_told(batch=size, new_tokens=length)})
+        flags.validated(Workload, {**old.model_dump(), **told, **_told(batch=size, new_tokens=length)}, "run")
         for old in (base.workloads if base else [Workload()])  # type: ignore[call-arg]
         for size in batches
         for length in lengths
     ]
     setting = _told(**{name: given[name] for name in ("device", "dtype", "attention", "weights", "scores")})
     measurement = _told(**{name: given[name] for name in ("rounds", "min_seconds", "timeout", "seed", "accuracy")})
+    if base is None and "accuracy" not in measurement:
+        measurement["accuracy"] = max(catalog.find(name).questions for name in models)
     measurement |= {"parity": given["parity"], "energy": given["energy"], "isolate": given["isolate"]}
     recipe = Recipe(
         title=base.title if base else "",
@@ -176,24 +178,12 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
         models=tuple(models),
         methods=tuple(methods),
         workloads=tuple(workloads),
-        setting=_validated(Setting, {**(base.setting.model_dump() if base else {}), **setting}),
-        measurement=_validated(Measurement, {**(base.measurement.model_dump() if base else {}), **measurement}),
+        setting=flags.validated(Setting, {**(base.setting.model_dump() if base else {}), **setting}, "run"),
+        measurement=flags.validated(
+            Measurement, {**(base.measurement.model_dump() if base else {}), **measurement}, "run"
+        ),
     )
     return _with_budgets(recipe, budgets, given["match"])
-
-
-def _validated(kind: type[Part], values: dict[str, Any]) -> Part:
-    """A part of the recipe; what is wrong with it is said in the words of the command line."""
-    from pydantic import ValidationError
-
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("images", "image").replace("_", "-")
-        raise ParameterError(
-            f"{flag} {first['input']!r}: {first['msg'].lower()}", "`tokprof run --help` shows what fits"
-        ) from error
 
 
 def _told(**values: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Greedy steps on the cache that prefill left; the end-of-sequence token is ignored."""
+"""Greedy steps on the cache that prefill left; the end of sequence is ignored unless somebody asks for it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from tokprof.measure.clock import Clock
 
 
-def decode(adapter: Adapter, policy: Policy, prefilled: Prefilled, clock: Clock, new_tokens: int) -> Tensor:
-    """(batch, new tokens); the first one is prefill's, each further one costs a step."""
+def decode(
+    adapter: Adapter, policy: Policy, prefilled: Prefilled, clock: Clock, new_tokens: int, ends: Collection[int] = ()
+) -> Tensor:
+    """(batch, new tokens); the first one is prefill's, each further one costs a step.
+
+    With `ends`, the ids of ending tokens, no further step once every sample has one (this waits for the device).
+    """
     decoder = adapter.decoder
     token = prefilled.logits.argmax(dim=-1, keepdim=True)
     tokens = [token]
@@ -27,6 +33,8 @@ def decode(adapter: Adapter, policy: Policy, prefilled: Prefilled, clock: Clock,
         tables = _RotaryTables(decoder, prefilled, new_tokens - 1, token)
         pruner = _CachePruner(decoder, policy, prefilled)
     for step in range(new_tokens - 1):
+        if ends and _all_ended(tokens, ends):
+            break
         if step == 1:
             clock.enter("decode")
         hidden = decoder.embed(token)
@@ -39,6 +47,12 @@ def decode(adapter: Adapter, policy: Policy, prefilled: Prefilled, clock: Clock,
         token = decoder.logits(hidden[:, -1]).argmax(dim=-1, keepdim=True)
         tokens.append(token)
     return torch.cat(tokens, dim=1)
+
+
+def _all_ended(tokens: Sequence[Tensor], ends: Collection[int]) -> bool:
+    generated = torch.cat(list(tokens), dim=1)
+    ended = torch.isin(generated, generated.new_tensor(list(ends)))
+    return bool(ended.any(dim=1).all())
 
 
 class _RotaryTables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,12 @@ def run_request(
     attention: str = "sdpa",
     checked: bool = False,
     official_scores: bool = False,
+    ends: Collection[int] = (),
 ) -> Outcome:
-    """Mark the stages on the clock; with `checked`, hold the policy to its promises (this waits for the device)."""
+    """Mark the stages on the clock; with `checked`, hold the policy to its promises (this waits for the device).
+
+    `ends`: tokens after which an answer is over; without them the request has exactly `new_tokens`.
+    """
     with backend(attention):
         intake = VisualIntake(adapter, policy, prepared, clock, checked=checked, official_scores=official_scores)
         visual = intake.run()
@@ -64,7 +69,7 @@ def run_request(
                 official_scores=official_scores,
             ).run(visual)
         kv_bytes, kv_lengths = prefilled.cache.bytes, prefilled.cache.lengths
-        tokens = decode(adapter, policy, prefilled, clock, new_tokens)
+        tokens = decode(adapter, policy, prefilled, clock, new_tokens, ends)
     outcome = Outcome(
         logits=prefilled.logits,
         tokens=tokens,

@@ -80,7 +80,10 @@ Template = Literal["vicuna", "vicuna-system", "mistral", "chatml", "qwen-vl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model that can be profiled. `repository`: where the hub has its weights, if it has them."""
+    """A model that can be profiled. `repository`: where the hub has its weights, if it has them.
+
+    `questions`: of the bundled ones, which these weights were trained to answer, so many are asked by default.
+    """
 
     shape: ModelShape
     repository: str = ""
@@ -88,6 +91,7 @@ class Entry:
     template: Template = "vicuna"
     picture: tuple[int, int] = (640, 480)  # default (width, height)
     note: str = ""
+    questions: int = 0
 
     @property
     def name(self) -> str:
@@ -234,7 +238,7 @@ def _known() -> Mapping[str, Entry]:
     entries = {entry.name: entry for entry in _entries()}
     if (demo_folder() / "config.json").is_file():
         shape = shape_in(demo_folder(), "demo")
-        entries["demo"] = Entry(shape=shape, folder=demo_folder(), picture=(672, 672))
+        entries["demo"] = Entry(shape=shape, folder=demo_folder(), picture=(672, 672), questions=240)
     return entries
 
 

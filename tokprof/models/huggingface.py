@@ -61,6 +61,14 @@ class HuggingFaceAdapter(Adapter):
     def dtype(self) -> torch.dtype:
         return self.decoder.parameters_dtype()
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens after which an answer is over."""
+        generation: Any = getattr(self.model, "generation_config", None)
+        told = getattr(generation, "eos_token_id", None)
+        own = told if isinstance(told, list) else [told]
+        return frozenset(token for token in (*own, getattr(self.tokenizer, "eos_token_id", None)) if token is not None)
+
     def prepare(self, workload: Workload) -> Prepared:
         began = time.perf_counter()
         return self.prepare_request(request_of(workload, self.entry), workload.seed, began)
