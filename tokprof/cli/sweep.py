@@ -42,3 +42,5 @@ def sweep(
     from tokprof.cli.sweeping import print_results
 
     print_results(planned, format_)
+    if not planned.results().records:
+        raise typer.Exit(2)

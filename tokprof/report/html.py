@@ -19,7 +19,15 @@ from tokprof.report.charts import Drawing, drawings
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
 from tokprof.report.svg import colour, dash, marker
-from tokprof.report.table import about_machine, about_model, about_workload, accuracy_sources, reasons, warnings
+from tokprof.report.table import (
+    REASONS_SHOWN,
+    about_machine,
+    about_model,
+    about_workload,
+    accuracy_sources,
+    reasons,
+    warnings,
+)
 
 
 def page(records: Sequence[RunRecord], failures: Sequence[Failure] = (), *, title: str = "tokprof report") -> str:
@@ -142,7 +150,9 @@ def _is_best(column: Column, row: Side, rows: Sequence[Side]) -> bool:
 def _reasons(records: Sequence[RunRecord]) -> Iterator[str]:
     lines = "".join(f"<li>{escape(line)}</li>" for line in reasons(records))
     if lines:
-        yield f"<details open><summary>Why the speed-up is not the saving in FLOPs</summary><ul>{lines}</ul></details>"
+        state = " open" if len(records) <= REASONS_SHOWN else ""
+        title = "Why the speed-up is not the saving in FLOPs"
+        yield f"<details{state}><summary>{title}</summary><ul>{lines}</ul></details>"
 
 
 def _warnings(records: Sequence[RunRecord]) -> Iterator[str]:

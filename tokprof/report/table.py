@@ -124,7 +124,8 @@ def _widest(labels: Sequence[str]) -> int:
 def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
     yield Text("")
     yield Text(NOTE, style="dim")
-    for line in [*accuracy_sources(records), *reasons(records)]:
+    explained = reasons(records) if len(records) <= REASONS_SHOWN else [MORE_REASONS]
+    for line in [*accuracy_sources(records), *explained]:
         yield Text(line)
     for warning, methods in warnings(records).items():
         whose = f" ({', '.join(methods)})" if len(methods) < len(records) else ""
@@ -132,9 +133,12 @@ def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
 
 
 NOTE = (
-    "Medians. Speed-up: whole request, dense ÷ method, in brackets the 95 % interval. "
+    "Medians. Speed-up: whole request, dense ÷ method, each against the dense rounds it was interleaved with "
+    "(the dense row shows the first method's), with its 95 % interval. "
     "FLOPs ÷: those of the dense model ÷ the method's (2 per multiply–accumulate, everything counted)."
 )
+REASONS_SHOWN = 6
+MORE_REASONS = "`tokprof explain` says of each method why its speed-up is not its saving in FLOPs."
 
 
 def accuracy_sources(records: Sequence[RunRecord]) -> list[str]:
