@@ -18,7 +18,7 @@ PAPERS = (
     "v2drop-table4", "v2drop-table4-video", "v2drop-table5", "v2drop-table6", "v2drop-figure8",
     "hidivdrop-table2", "hidivdrop-table2-mobilellama", "hidivdrop-figure1e", "hidivdrop-figure7",
 )  # fmt: skip
-OWN = ("quickstart", "ci", "budgets", "video-long", "batch", "output-length")
+OWN = ("quickstart", "ci", "h200", "budgets", "video-long", "batch", "output-length")
 
 
 def test_the_recipes_that_there_should_be() -> None:
