@@ -2,8 +2,9 @@
 
 Slower needs all of: a gap over the threshold, ranges from the fastest rounds to the upper quartile that
 do not touch, and ranks that chance explains less than 2 times in 1000. (Fastest rounds: the 5 % quantile.
-With the very fastest, one lucky round among many hides a regression.) Same needs a gap within the threshold and an interval that
-rules out a change of 5 %. Whatever is neither is ambiguous: noise hides the answer.
+With the very fastest, one lucky round among many hides a regression.) Same needs a gap within the
+threshold and an interval that rules out a change of 5 %. Whatever is neither is ambiguous: noise hides
+the answer.
 """
 
 from __future__ import annotations
