@@ -82,8 +82,21 @@ LLAVA_NEXT = Plan(
             kept=(36, 72),
         ),
         Stage(
+            "places",  # where and how many come last: they need what the others have learnt
+            600,
+            24,
+            2.5e-3,
+            tower_rate=0.5,
+            contrast=0.1,
+            quarters=0.1,
+            kind_shares=(0.18, 0.10, 0.10, 0.34, 0.24, 0.04),
+            dropped_share=0.4,
+            dropped_from=0.5,
+            kept=(36, 72),
+        ),
+        Stage(
             "tiles",
-            1100,
+            900,
             10,
             2e-3,
             tiled=True,
