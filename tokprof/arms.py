@@ -93,6 +93,7 @@ def measured_arm(facts: ArmFacts, samples: Samples, measurement: Measurement) ->
             planned=facts.plan.layers,
             planned_least=facts.plan.least,
             newlines=scene.layout.newlines,
+            published_mean=None if policy.identity else policy.published_mean(scene.seen_by(policy)),
         ),
         flops=arm_flops(policy, scene, facts.new_tokens, observed),
         bytes_moved=arm_bytes(policy, scene, facts.new_tokens, facts.value_bytes),

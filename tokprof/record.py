@@ -71,6 +71,7 @@ class Tokens(Stored):
     planned: tuple[Count, ...]
     planned_least: tuple[Count, ...] | None = None  # set where data decides
     newlines: Count = 0
+    published_mean: float | None = None  # the layer mean as the method's paper counts it, where it counts otherwise
 
     @property
     def layer_mean(self) -> float:

@@ -52,6 +52,13 @@ def _accuracy_text(side: Side) -> str:
     return f"{found.correct}/{found.questions}" if found.correct is not None else units.number(value)
 
 
+def _mean_text(side: Side) -> str:
+    """With the paper's own count behind it, where that differs."""
+    tokens = side.arm.tokens
+    own = "" if tokens.published_mean is None else f" (paper: {units.count(round(tokens.published_mean, 1))})"
+    return units.count(round(tokens.layer_mean, 1)) + own
+
+
 def _kv(side: Side) -> float | None:
     return side.arm.memory.kv_bytes if side.arm.memory else None
 
@@ -86,7 +93,8 @@ COLUMNS: tuple[Column, ...] = (
         meaning="visual tokens at the first decoder layer that sees any",
     ),
     Column(
-        "layer_mean", "layer mean", "headline", "tokens", "lower", units.count, lambda s: s.arm.tokens.layer_mean,
+        "layer_mean", "layer mean", "headline", "tokens", "lower", units.count,
+        lambda s: s.arm.tokens.layer_mean, _mean_text,
         meaning="visual tokens per decoder layer, observed, on average: the papers' “average retained tokens”",
     ),
     Column(
@@ -111,7 +119,8 @@ COLUMNS: tuple[Column, ...] = (
     _time("select_ms", "select", "cost", _stage("select"), "deciding which tokens stay"),
     _time("prefill_ms", "prefill", "cost", _stage("prefill"), "the decoder's pass over the prompt"),
     _time(
-        "per_token_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm), "a decode step, the first one apart"
+        "per_token_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm),
+        "a decode step, the first one apart",
     ),
     Column(
         "peak_bytes", "peak memory", "memory", "B", "lower", units.bytes_, lambda s: derived.peak_bytes(s.arm),
