@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.tiny import TINY, tiny_entry
 from tokprof import policies
@@ -171,3 +173,16 @@ def test_fvcore_agrees_once_the_units_are_equal(family: str) -> None:
     found = residual_of(on_meta(family), asked, PROMPT, second_opinion=True)
     assert isinstance(found, Residuals)
     assert found.second_opinion == sum(found.counted.values())
+
+
+def test_without_fvcore_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fvcore.nn", None)
+    with pytest.raises(UnsupportedError, match="fvcore is not installed"):
+        residual_of(on_meta("llava"), built("llava", "dense"), PROMPT, second_opinion=True)
+
+
+def test_matrix_times_vector_is_counted_although_torch_has_no_formula() -> None:
+    matrix, vector = torch.empty(5, 6, device="meta"), torch.empty(6, device="meta")
+    with FlopCounterMode(display=False, custom_mapping=counted.EXTRA_FORMULAS) as counter:
+        torch.mv(matrix, vector)
+    assert counter.get_total_flops() == 2 * 5 * 6

@@ -173,9 +173,12 @@ def _cases(asked: Asked) -> list[Case]:
 
 
 def _counted(asked: Asked, cases: list[Case], fvcore: bool) -> list[Any]:
+    from rich.console import Console
+
     from tokprof.flops.residuals import residuals
 
-    return residuals(asked.entry, asked.prompt, cases, second_opinion=fvcore)
+    with Console(stderr=True).status(f"counting {len(cases)} requests on the meta device"):
+        return residuals(asked.entry, asked.prompt, cases, second_opinion=fvcore)
 
 
 def _print_tables(
