@@ -139,10 +139,11 @@ def _plain(node: yaml.Node, place: tuple[str | int, ...], source: _Source) -> An
         found: dict[str, Any] = {}
         for key_node, child in node.value:
             key = str(key_node.value)
-            source.lines[(*place, key)] = key_node.start_mark.line + 1
+            here = (*place, key)
+            source.lines[here] = key_node.start_mark.line + 1
             if key in found:
-                source.note((*place, key), f"{key} is given twice")
-            found[key] = _plain(child, (*place, key), source)
+                source.note(here, f"{key} is given twice")
+            found[key] = _plain(child, here, source)
         return found
     try:
         value = yaml.SafeLoader("").construct_object(node)
