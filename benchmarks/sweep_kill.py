@@ -111,9 +111,8 @@ def main() -> None:
         strangers = [path.name for path in killed.iterdir() if path.suffix != ".json" or path.name.startswith(".")]
         assert not strangers, f"left behind: {strangers}"
         assert isinstance(read_records(files(killed)[0]), RecordFile)
-        print(
-            f"{asked.kills} kills of a running sweep in {attempts} attempts; {len(found)} cells, none lost, none doubled, all equal"
-        )
+        print(f"{asked.kills} kills of a running sweep in {attempts} attempts")
+        print(f"{len(found)} cells, none lost, none doubled, all equal")
 
 
 if __name__ == "__main__":
