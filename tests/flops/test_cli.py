@@ -89,6 +89,18 @@ def test_explain_puts_the_numbers_in() -> None:
     assert "32 · (4·2880·4096² + 2·2880²·4096 + 2·2880·4096·11008)" in shown
 
 
+@pytest.mark.parametrize("method", ["dense", "fastv", "hidivdrop", "voco_llama", "twigvlm"])
+@pytest.mark.parametrize("convention", ["todre", "hidivdrop", "exact"])
+def test_the_printed_formula_gives_the_printed_number(method: str, convention: str) -> None:
+    keep = () if method == "dense" else ("--keep", "0.25")
+    arguments = ("flops", "--model", "llava-1.5-7b", "--method", method, *keep, "--convention", convention)
+    shown = answer(*arguments, "--explain", width=200).split(f"{method}", 1)[-1].rsplit(", by ", 1)[-1]
+    terms = [line.split(": ", 1)[1] for line in shown.splitlines() if line.strip().startswith("prefill, layers")]
+    python = [term.replace("·", "*").replace("²", "**2").replace(",", "") for term in terms]
+    row = data(*arguments)["methods"][-1]  # type: ignore[index]
+    assert sum(eval(term) for term in python) == row["flops"][convention]["parts"]["prefill"]
+
+
 def test_bounds_where_data_decides() -> None:
     shown = answer(*NEXT, "--method", "todre", "--keep", "0.1")
     assert " … " in shown

@@ -144,23 +144,29 @@ def formulas(case: Case, convention: str) -> Iterator[RenderableType]:
     asked, decoder = case.asked, case.asked.scene.model.decoder
     work = count(convention, asked)
     yield Text(f"{case.label}, by {TITLES[convention]}", style="bold")
-    d, m = decoder.width, decoder.ffn
-    for lengths in asked.passes if convention != "hidivdrop" else [asked.visual]:
+    for index, lengths in enumerate(asked.passes if convention != "hidivdrop" else [asked.visual]):
+        read = asked.compress if index else 0  # a second pass also reads what the first one compressed
         for n, span in _runs(lengths):
-            layers = len(span)
-            if convention == "exact":
-                square = f"{n}²" if asked.causal == "full" else f"{n}·{n + 1}/2"
-                term = f"2 · {layers} · ({n} · {decoder.layer_parameters:,} + 2 · {decoder.query_width} · {square})"
-            else:
-                matrices = 2 if convention == "todre" else 3
-                term = f"{layers} · (4·{n}·{d}² + 2·{n}²·{d} + {matrices}·{n}·{d}·{m})"
-            yield Text(f"  prefill, layers {span[0]}–{span[-1]}: {term}")
+            term = _exact_term(case, n, read) if convention == "exact" else _paper_term(case, n, convention)
+            yield Text(f"  prefill, layers {span[0]}–{span[-1]}: {len(span)} · {term}")
     if convention == "exact":
         yield Text(f"  weights of a layer: {_layer_words(asked.scene.model)} = {decoder.layer_parameters:,}")
     yield from (Text(f"  {line}") for line in _other_parts(case, convention, work))
     times = f" · batch {asked.scene.batch}" if asked.scene.batch > 1 else ""
     yield Text(f"  total{times}: {units.operations(work.total, work.unit)}")
     yield Text("")
+
+
+def _exact_term(case: Case, n: int, read: int) -> str:
+    decoder = case.asked.scene.model.decoder
+    square = f"{n} · {n + 1} / 2" if case.asked.causal == "half" and not read else f"{n} · {n + read}"
+    return f"2 · ({n} · {decoder.layer_parameters:,} + 2 · {decoder.query_width} · {square})"
+
+
+def _paper_term(case: Case, n: int, convention: str) -> str:
+    d, m = case.asked.scene.model.decoder.width, case.asked.scene.model.decoder.ffn
+    matrices = 2 if convention == "todre" else 3
+    return f"(4·{n}·{d}² + 2·{n}²·{d} + {matrices}·{n}·{d}·{m})"
 
 
 def _layer_words(model: ModelShape) -> str:
@@ -176,10 +182,10 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
     decoder, outputs = asked.scene.model.decoder, asked.new_tokens
     notes = {
         "vision": f"{vision.layers_run if convention == 'exact' else vision.depth} blocks of width {vision.width}, "
-        f"{asked.scene.layout.tower_passes} passes",
+        f"{asked.scene.layout.tower_passes} tower passes",
         "projector": " + ".join(f"{inputs}·{outputs_}" for inputs, outputs_ in asked.scene.model.projector)
         + " per token",
-        "selection": ", ".join(f"{cost.name} {units.operations(2 * cost.macs)}" for cost in _costs(case)) or "nothing",
+        "selection": ", ".join(_costs(case)) or "nothing",
         "decode": f"{asked.steps} steps over each layer's cache"
         if convention == "exact"
         else f"eq. 2 with L = {outputs}: 4Ld² + 2Ldm + dL(2n + L − 1) in each layer",
@@ -190,9 +196,12 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
             yield f"{part}: {units.operations(work.parts[part], work.unit)} ({note})"
 
 
-def _costs(case: Case) -> list[Any]:
+def _costs(case: Case) -> list[str]:
     policy, scene = case.policy, case.asked.scene
-    return [] if policy.identity else policy.costs(scene.seen_by(policy))
+    costs = [] if policy.identity else policy.costs(scene.seen_by(policy))
+    beside = len(case.asked.plan.side_layers)
+    layers = [f"{beside} more decoder layers beside the model's own"] if beside else []
+    return [*layers, *(f"{cost.name} {units.operations(2 * cost.macs)}" for cost in costs)]
 
 
 def as_data(case: Case) -> dict[str, Any]:
