@@ -96,14 +96,14 @@ LLAVA_NEXT = Plan(
         ),
         Stage(
             "tiles",
-            900,
+            1100,
             10,
             2e-3,
             tiled=True,
             tower_rate=0.0,
-            kind_shares=(0.22, 0.11, 0.11, 0.24, 0.26, 0.06),
-            dropped_share=0.85,
-            kept=(36, 74, 186, 372),
+            kind_shares=(0.18, 0.09, 0.09, 0.30, 0.29, 0.05),
+            dropped_share=0.8,
+            kept=(74, 186, 372),
         ),
     )
 )
