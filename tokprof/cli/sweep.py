@@ -29,9 +29,10 @@ def sweep(
 
     tokprof sweep todre-table3 --model demo
     """
-    from tokprof.cli.sweeping import chosen_recipes, print_plan, run_sweep
+    from tokprof.cli.sweeping import check_format, chosen_recipes, print_plan, print_results, run_sweep
     from tokprof.sweep import Store, Sweep, cells_of
 
+    check_format(format_)
     recipes = chosen_recipes(recipe, model)
     folder = out or Path("results") / Path(recipe[0]).stem
     planned = Sweep(cells_of(recipes), Store(folder), retry=retry, yes=yes)
@@ -39,8 +40,6 @@ def sweep(
         print_plan(planned)
         return
     run_sweep(planned, jobs=jobs, devices=[part.strip() for part in (devices or "").split(",") if part.strip()])
-    from tokprof.cli.sweeping import print_results
-
     print_results(planned, format_)
     if not planned.results().records:
         raise typer.Exit(2)

@@ -107,9 +107,17 @@ class SweepProgress:
         self._console.print(line, markup=False, soft_wrap=True)
 
 
+def check_format(shape: str) -> None:
+    """Before anything is measured."""
+    from tokprof.report.export import FORMATS
+
+    if shape not in ("table", *FORMATS):
+        raise InputError(f"--format {shape!r}", f"one of table, {', '.join(FORMATS)}")
+
+
 def print_results(planned: Sweep, shape: str) -> None:
     """The table of everything measured, and what could not be."""
-    from tokprof.report.export import FORMATS, export
+    from tokprof.report.export import export
 
     results = planned.results()
     if shape == "table":
@@ -125,10 +133,8 @@ def print_results(planned: Sweep, shape: str) -> None:
             console.print(
                 f"not measured: {cell_label(failure.cell)}: {failure.reason}{hint}", markup=False, style="yellow"
             )
-    elif shape in FORMATS:
-        sys.stdout.write(export(results.records, shape, results.failures))
     else:
-        raise InputError(f"--format {shape!r}", f"one of table, {', '.join(FORMATS)}")
+        sys.stdout.write(export(results.records, shape, results.failures))
 
 
 def print_plan(planned: Sweep) -> None:
@@ -143,10 +149,10 @@ def print_plan(planned: Sweep) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in ("cell", "visual", "layer mean", "FLOPs", "memory", "time", ""):
         table.add_column(head, justify="left" if head in ("cell", "") else "right")
-    total, most = 0.0, 0
+    total, most, todo = 0.0, 0, planned.open
     for cell in planned.cells:
         found = estimate(cell)
-        state = "done" if cell not in planned.open else found.reason
+        state = found.reason if cell in todo else "done"
         if found.reason:
             table.add_row(cell_label(cell), *[units.MISSING] * 5, state)
             continue
@@ -164,6 +170,6 @@ def print_plan(planned: Sweep) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"{len(planned.open)} of {len(planned.cells)} cells to measure, at most {units.bytes_(most)} of memory, "
+        f"{len(todo)} of {len(planned.cells)} cells to measure, at most {units.bytes_(most)} of memory, "
         f"about {units.seconds(total)} ({DEVICE_WORDS})"
     )

@@ -1,0 +1,62 @@
+"""The commands around sweeps, as far as they go without measuring anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tokprof.cli import build_app
+from tokprof.errors import TokprofError
+from tokprof.recipe_file import bundled
+
+
+def call(*words: str) -> str:
+    found = CliRunner().invoke(build_app(), list(words), env={"COLUMNS": "160"})
+    if isinstance(found.exception, TokprofError):
+        raise found.exception
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def test_recipes_are_listed() -> None:
+    text = call("recipes")
+    assert all(name in text for name in bundled())
+
+
+def test_a_dry_run_measures_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    text = call("sweep", "todre-table3", "--dry-run", "--out", str(tmp_path / "out"))
+    assert text.count("llava-next-7b") == 5 and "GiB" in text and "5 of 5 cells to measure" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_that_makes_no_sense_is_said_in_the_dry_run(tmp_path: Path) -> None:
+    recipe = tmp_path / "deep.yaml"
+    recipe.write_text("model: demo\nmethods:\n  - {method: todre, exit_layer: 30}\n  - fastv\n")
+    text = call("sweep", str(recipe), "--dry-run")
+    assert "exit_layer=30" in text and "2 of 2 cells" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sweep", "no-such-recipe"), "no recipe"),
+        (("sweep", "quickstart", "--format", "docx"), "docx"),
+        (("sweep", "quickstart", "--devices", "one"), "devices"),
+        (("sweep", "quickstart", "--out", "/proc/nowhere"), "cannot write"),
+        (("reproduce", "quickstart"), "no published table"),
+        (("reproduce", "todre-tabel3"), "no recipe"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_measured(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    words = words if "--out" in words else (*words, "--out", str(tmp_path / "out"))
+    with pytest.raises(TokprofError) as caught:
+        call(*words)
+    assert said in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reproduction_without_records_shows_the_papers_side(tmp_path: Path) -> None:
+    text = call("reproduce", "visiondrop-table4", "--no-run", "--out", str(tmp_path))
+    assert "237 ms" in text and "2.03×" in text
