@@ -148,11 +148,13 @@ def test_rounds_at_low_clocks_are_set_aside_with_a_pause() -> None:
     assert any(warning.startswith("4 of 24 rounds ran below 75%") for warning in pair.warnings)
 
 
-def test_a_device_always_at_low_clocks_is_an_error_not_a_wait() -> None:
+def test_a_device_always_at_low_clocks_is_measured_as_it_is_and_said_to_be_slow() -> None:
     machine = FakeMachine()
     machine.mhz = lambda: 500.0
-    with pytest.raises(MachineError, match="stays below 75%"):
-        measure(machine)
+    pair = measure(machine, Measurement(rounds=12))
+    assert pair.baseline.rounds == 12 and pair.baseline.set_aside == 10
+    assert len(pair.baseline_again_ms) == 5
+    assert any("times of a slowed device" in warning for warning in pair.warnings)
     assert machine.now() < 60
 
 

@@ -150,6 +150,16 @@ def test_drift_makes_times_ambiguous() -> None:
     assert "drifted" in said(outcome, "request").detail
 
 
+def test_other_clocks_make_times_ambiguous() -> None:
+    def at(record: RunRecord, mhz: float) -> RunRecord:
+        state = {"sm_clock_mhz": (mhz,) * 40}
+        return record.model_copy(update={"environment": make_environment(rounds_state=state)})
+
+    slowed = verdict([at(BASE, 1980)], [at(make_record(policy_ms=65, seed=7), 1400)], tier=2)
+    assert answers(slowed)["request"] == "ambiguous" and "1400 MHz" in said(slowed, "request").detail
+    assert verdict([at(BASE, 1980)], [at(make_record(seed=7, rounds=40), 1965)], tier=2).answer == "pass"
+
+
 def test_few_rounds_decide_nothing() -> None:
     outcome = verdict([make_record(rounds=3)], [make_record(rounds=3, policy_ms=80, seed=5)], tier=2)
     assert answers(outcome)["request"] == "ambiguous" and "only 3 rounds" in said(outcome, "request").detail

@@ -10,7 +10,7 @@ from tokprof.measure.stats import median, usable
 from tokprof.measure.verdict import LEAST_THRESHOLD, Judgement, judge
 from tokprof.record import REQUEST_STAGES, Arm, RunRecord
 from tokprof.report.comparable import MACHINE, differences, identity, label
-from tokprof.report.compare import drift_remark, time_series
+from tokprof.report.compare import doubts, time_series
 
 UNCALIBRATED = 0.02  # the gap that counts where nobody knows how far two runs of the same code are apart
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
@@ -26,14 +26,14 @@ def times_outcome(before: RunRecord, after: RunRecord, calibration: Calibration 
         fields = "; ".join(str(difference) for difference in differs)
         return Outcome((Finding(2, name, "times", "incomparable", detail=fields),))
     known = (calibration or {}).get(after.environment.device.name, {}).get(identity(after), {})
-    drifting = drift_remark("baseline", before) or drift_remark("head", after)
+    doubtful = "; ".join(doubts(before, after))
     findings = []
     for metric, read, show in time_series(before, after):
         first, second = read(before), read(after)
         if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
             continue
         judged = judge(first, second, threshold=threshold_of(known.get(metric)))
-        answer, detail = _answer(judged, min(len(first), len(second)), drifting)
+        answer, detail = _answer(judged, min(len(first), len(second)), doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
     return Outcome(tuple(findings))
 
@@ -45,14 +45,14 @@ def threshold_of(deviation: float | None) -> float:
     return max(LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
 
 
-def _answer(judged: Judgement, samples: int, drifting: str | None) -> tuple[Answer, str]:
+def _answer(judged: Judgement, samples: int, doubtful: str) -> tuple[Answer, str]:
     detail = _detail(judged)
     if judged.slowdown is None:
         return "ambiguous", "no usable samples"
     if samples < LEAST_SAMPLES:
         return "ambiguous", f"only {samples} rounds; at least {LEAST_SAMPLES} are needed"
-    if drifting:
-        return "ambiguous", drifting
+    if doubtful:
+        return "ambiguous", doubtful
     if judged.change == "slower":
         return "regressed", detail
     if judged.change == "ambiguous" and not judged.surely_not_slower:

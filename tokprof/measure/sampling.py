@@ -84,6 +84,7 @@ class _Sampling:
         self.watch = _Watch(now)
         self.states: list[MachineState] = []
         self.slow = self.broken = self.in_a_row = 0
+        self.always_slow = False
 
     def measure(self) -> PairSamples:
         self._warm_up()
@@ -138,7 +139,7 @@ class _Sampling:
         for arm in order:
             times.append(self._round(arm))
             states.append(self.read_state() or MachineState())
-        if any(state.slow for state in states):
+        if any(state.slow for state in states) and not self.always_slow:
             self.slow += 1
             self._back_off()
         elif not all(_sane(measured) for measured in times):
@@ -162,11 +163,9 @@ class _Sampling:
         kept = len(self.baseline.totals)
         if kept >= 2:
             return f"gave up after {kept} rounds: {self.slow + self.broken} others could not be used"
-        if self.slow > self.broken:
-            raise MachineError(
-                f"the device stays below {LOW_CLOCK:.0%} of its clock: {self.slow} rounds, none of use",
-                "let it cool, end other work on it, or lift its power limit (nvidia-smi -q -d PERFORMANCE)",
-            )
+        if self.slow > self.broken:  # it does not recover: measure it as it is, and say so
+            self.always_slow, self.in_a_row = True, 0
+            return None
         raise MachineError(
             f"the clock gave no usable time in {self.broken} rounds (zero, negative or not finite)",
             "check that the device is still there (tokprof device) and that the system clock is not being set",
@@ -180,7 +179,7 @@ class _Sampling:
         for done in range(count):
             self.progress("dense again", done + 1)
             measured = self._round(self.baseline)
-            if _sane(measured) and not (self.read_state() or MachineState()).slow:
+            if _sane(measured) and (self.always_slow or not (self.read_state() or MachineState()).slow):
                 again.append(_request_ms(measured))
             if len(again) >= 2 and self.watch.seconds() - began >= self.measurement.timeout / 4:
                 break
@@ -210,7 +209,12 @@ class _Sampling:
     def _warnings(self, again: Sequence[float]) -> list[str]:
         found = []
         kept = len(self.baseline.totals)
-        if self.slow:
+        if self.always_slow:
+            found.append(
+                f"the device stayed below {LOW_CLOCK:.0%} of its clock, so these are the times of a slowed device: "
+                "let it cool, end other work on it, or lift its power limit (nvidia-smi -q -d PERFORMANCE)"
+            )
+        elif self.slow:
             found.append(
                 f"{self.slow} of {kept + self.slow + self.broken} rounds ran below {LOW_CLOCK:.0%} of the device's "
                 "clock and were set aside: let it cool or end other work on it"

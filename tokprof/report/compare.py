@@ -14,6 +14,8 @@ from tokprof.report.comparable import Difference, differences, label
 
 Verdict = Literal["SAME", "FAST", "SLOW", "AMBIGUOUS", "LESS", "MORE"]
 
+OTHER_CLOCK = 0.05  # a device that ran so much faster or slower is as good as another one
+
 VERDICTS: dict[Change, Verdict] = {"same": "SAME", "faster": "FAST", "slower": "SLOW", "ambiguous": "AMBIGUOUS"}
 
 
@@ -48,9 +50,25 @@ def compare(before: RunRecord, after: RunRecord, *, force: bool = False) -> Comp
     name = label(after)
     if differs and not force:
         return Comparison(name, differs, ())
-    drifting = tuple(remark for remark in (drift_remark("before", before), drift_remark("after", after)) if remark)
-    lines = (*_time_lines(before, after, ambiguous=bool(drifting)), *_count_lines(before, after))
-    return Comparison(name, differs, lines, drifting)
+    unclear = doubts(before, after)
+    lines = (*_time_lines(before, after, ambiguous=bool(unclear)), *_count_lines(before, after))
+    return Comparison(name, differs, lines, unclear)
+
+
+def doubts(before: RunRecord, after: RunRecord) -> tuple[str, ...]:
+    """Why no time of these two can be judged: drift within one, or clocks that differ between them."""
+    found = (drift_remark("before", before), drift_remark("after", after), clock_remark(before, after))
+    return tuple(remark for remark in found if remark)
+
+
+def clock_remark(before: RunRecord, after: RunRecord) -> str | None:
+    first, second = (record.environment.rounds_state.get("sm_clock_mhz", ()) for record in (before, after))
+    if not usable(first) or not usable(second):
+        return None
+    old, new = median(first), median(second)
+    if max(old, new) / min(old, new) - 1 <= OTHER_CLOCK:
+        return None
+    return f"the device ran at {old:.0f} MHz before and at {new:.0f} MHz after, so times are ambiguous"
 
 
 def drift_remark(which: str, record: RunRecord) -> str | None:
