@@ -57,7 +57,7 @@ def yes_no(said: str, answers: Sequence[str]) -> float:
 def chosen_letter(said: str, choices: Sequence[str] = ()) -> str:
     """The option an answer names: by its letter in front, by `answer is B`, or by its text; else nothing."""
     found = re.match(r"\s*\(?([A-Za-z])(?:[).:,]|\s*$)", said) or re.search(
-        r"\banswer\s*(?:is|:)\s*\(?([A-Za-z])(?![a-z'])", said, re.IGNORECASE
+        r"\b(?i:answer\s*(?:is|:))\s*\(?([A-Z])\b", said
     )
     if found:
         return found[1].upper()
