@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from tests.models.tiny import build_tiny, tiny, tiny_entry
-from tokprof.errors import InputError, WorkloadError
+from tokprof.errors import InputError, UnknownNameError, WorkloadError
 from tokprof.models import load
 from tokprof.models.catalog import demo_folder, find
 from tokprof.recipe import Workload
@@ -168,6 +168,12 @@ def test_a_repository_in_the_cache_is_found_by_its_id(saved: Path, monkeypatch: 
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", in_cache)
     adapter = load("somebody/their-llava")
     assert adapter.trained and adapter.weights == "somebody/their-llava"
+
+
+@pytest.mark.parametrize("name", ["./no-such-folder", "../nothing", "-dash/model", "two--dashes/model", "dot./model."])
+def test_a_name_that_no_repository_can_have_is_an_unknown_model(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="no model"):
+        find(name)
 
 
 @pytest.fixture(scope="module")

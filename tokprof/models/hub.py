@@ -14,8 +14,12 @@ PATIENCE_S = 10
 def cached(repository: str, *, whole: bool = False) -> Path | None:
     """The newest snapshot in the cache, if there is one; `whole`: with all of its weights."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(repository, "config.json")
+    try:
+        found = try_to_load_from_cache(repository, "config.json")
+    except HFValidationError:  # no name that a repository could have, such as ./my-model
+        return None
     if not isinstance(found, str):
         return None
     folder = Path(found).parent
