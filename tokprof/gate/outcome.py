@@ -62,7 +62,7 @@ def _settled(first: Finding, second: Finding | None) -> Finding:
     if second is None or first.answer in ("pass", "incomparable"):
         return first
     if first.answer == second.answer == "regressed":
-        return replace(second, detail=f"{second.detail}, and so the second time".lstrip(", "))
+        return replace(second, detail=f"{second.detail}, twice".lstrip(", "))
     if first.answer == "ambiguous" and second.answer == "pass":
         return second
     return replace(
