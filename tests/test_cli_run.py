@@ -55,7 +55,7 @@ MISTAKES = {
     "unknown model": (["run", "--model", "lava-next-7b", "--method", "fastv"], "did you mean llava-next-7b"),
     "keep of zero": (["run", "--method", "fastv", "--keep", "0"], "keep=0"),
     "keep above one": (["run", "--method", "fastv", "--keep", "1.5"], "keep=1.5"),
-    "keep of nan": (["run", "--method", "fastv", "--keep", "nan"], "keep=nan"),
+    "keep of nan": (["run", "--method", "fastv", "--keep", "nan"], "'nan' is not a number"),
     "a word for a number": (["run", "--method", "fastv", "--keep", "few"], "'few' is not a number"),
     "keep and tokens": (["run", "--method", "fastv", "--keep", "0.5", "--tokens", "9"], "--keep and --tokens"),
     "unknown parameter": ([*DEMO, "--set", "fraction=3"], "no parameter 'fraction'"),

@@ -120,6 +120,13 @@ class Recipe(Value):
     published: Published | None = None
     match: tuple[Literal["layer-mean", "flops", "kv-bytes"], ...] = ()  # every method at the first one's budget
 
+    @field_validator("models", "methods", "workloads")
+    @classmethod
+    def _not_empty(cls, listed: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not listed:
+            raise ValueError("holds nothing")
+        return listed
+
     def cells(self) -> Iterator[Cell]:
         for model in self.models:
             for workload in self.workloads:

@@ -21,6 +21,7 @@ from tokprof.errors import RecipeError, TokprofError, UnknownNameError
 from tokprof.recipe import Recipe
 
 SIZE_LIMIT = 1 << 20
+DEEPEST = 32  # YAML's parser takes quadratic time on nested brackets
 SUFFIX = ".yaml"
 SINGULAR = {"model": "models", "method": "methods", "workload": "workloads"}
 
@@ -112,7 +113,11 @@ def _node(path: Path) -> yaml.Node:
         if path.stat().st_size > SIZE_LIMIT:
             raise RecipeError(f"{path} is larger than {SIZE_LIMIT >> 20} MiB", "that is no recipe")
         text = path.read_text(encoding="utf-8")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise RecipeError(f"{path} is nested too deeply", "that is no recipe")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise RecipeError(f"{path}: line {line}: anchors and aliases are not allowed", "write the value out")

@@ -63,7 +63,8 @@ def command(
     from tokprof.resolve import refuse_the_hopeless, resolve
 
     given = {"device": device, "dtype": dtype, "attention": attention, "weights": weights}
-    grid = flags.method_grid(flags.words(method), flags.numbers(keep, "--keep"), flags.assignments(set_ or ()))
+    names, keeps = flags.words(method, "--method"), flags.numbers(keep, "--keep")
+    grid = flags.method_grid(names, keeps, flags.assignments(set_ or ()))
     methods = [Method(name=name, parameters=parameters) for name, parameters in [("dense", {}), *grid]]
     recipe = Recipe(models=(model,), methods=tuple(methods), setting=flags.validated(Setting, given, "eval"))
     cells = resolve(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -10,18 +11,29 @@ from tokprof.errors import InputError, ParameterError
 Part = TypeVar("Part")
 
 
-def words(text: str | None) -> list[str]:
-    """ "todre, fastv" → ["todre", "fastv"]"""
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
+def words(text: str | None, flag: str = "") -> list[str]:
+    """ "todre, fastv" → ["todre", "fastv"]; an empty or repeated one is a slip of the pen (or an unset variable)."""
+    if text is None:
+        return []
+    found = [word.strip() for word in text.split(",")]
+    if not all(found):
+        raise ParameterError(f"{flag} {text!r}: something is missing", f"give it a value, or leave {flag} out")
+    twice = [word for index, word in enumerate(found) if word in found[:index]]
+    if twice:
+        raise ParameterError(f"{flag} {text!r}: {twice[0]} is there twice", "once is enough")
+    return found
 
 
 def numbers(text: str | None, flag: str, kind: type = float) -> list[Any]:
     """ "0.25,0.1" → [0.25, 0.1]; anything else says which flag and what it wants."""
     found = []
-    for word in words(text):
+    for word in words(text, flag):
         try:
-            found.append(kind(word))
-        except ValueError as error:
+            number = kind(word)
+            if not math.isfinite(number):
+                raise ValueError("no finite number")
+            found.append(number)
+        except (ValueError, OverflowError) as error:
             example = "20" if kind is int else "0.25"
             raise ParameterError(f"{flag}: {word!r} is not a number", f"for example {flag} {example}") from error
     return found
@@ -32,9 +44,13 @@ def size(text: str | None, flag: str) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() and 0 < int(part) <= 65536 for part in parts):
+    if len(parts) != 2 or not all(_pixels(part) for part in parts):
         raise ParameterError(f"{flag}: {text!r} is not a size in pixels", f"width x height, for example {flag} 640x480")
     return int(parts[0]), int(parts[1])
+
+
+def _pixels(text: str) -> bool:
+    return text.strip().isdecimal() and len(text) < 9 and 0 < int(text) <= 65536
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -47,7 +63,9 @@ def assignments(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--set {pair!r} is not name=value", "for example --set tau=0.05, or --set fastv.layer=3"
             )
         method, _, parameter = name.strip().rpartition(".")
-        found.setdefault(method, {})[parameter] = parsed(value.strip())
+        if parameter in found.setdefault(method, {}):
+            raise ParameterError(f"--set {name.strip()} is given twice", "once is enough")
+        found[method][parameter] = parsed(value.strip())
     return found
 
 

@@ -128,7 +128,7 @@ def _asked(
 
     if model is None:
         raise InputError("which model?", "for example --model llava-next-7b; `tokprof models` lists them")
-    conventions = flags.words(convention) or list(CONVENTIONS)
+    conventions = flags.words(convention, "--convention") or list(CONVENTIONS)
     for name in conventions:
         if name not in CONVENTIONS:
             raise UnknownNameError("FLOPs convention", name, CONVENTIONS)
@@ -140,7 +140,7 @@ def _asked(
     keeps, budgets = flags.numbers(keep, "--keep"), flags.numbers(tokens, "--tokens")
     if keeps and budgets:
         raise ParameterError("--keep and --tokens both say how much to keep", "give one of them")
-    names = flags.words(method)
+    names = flags.words(method, "--method")
     if (keeps or budgets or set_) and not names:
         raise InputError("which method?", "for example --method todre,fastv; `tokprof methods` lists them")
     grid = flags.method_grid(names, keeps, flags.assignments(set_ or ()))

@@ -32,7 +32,7 @@ def methods(
     from tokprof import methods as found
     from tokprof import policies
 
-    names = [name] if name else policies.names()
+    names = policies.names() if name is None else [name]
     if json:
         _write_json(names, matrix)
         return
@@ -41,7 +41,7 @@ def methods(
     console = Console(highlight=False)
     if matrix:
         _print_matrix(console.print, found.matrix(names))
-    elif name:
+    elif name is not None:
         console.print(detailed(found.facts(name)), markup=False)
     else:
         console.print(table([found.facts(each) for each in names], wide=console.width >= WIDE))

@@ -32,7 +32,7 @@ def models(
     from tokprof.models.catalog import entries, find
     from tokprof.models.listing import line
 
-    lines = [line(entry) for entry in ([find(name)] if name else entries())]
+    lines = [line(entry) for entry in (entries() if name is None else [find(name)])]
     if json:
         import json as writer
 

@@ -138,8 +138,8 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
     from tokprof.recipe_file import locate, read_recipe
 
     base = read_recipe(locate(given["recipe_file"])) if given["recipe_file"] else None
-    models = flags.words(given["model"]) or (list(base.models) if base else ["demo"])
-    names = flags.words(given["method"])
+    models = flags.words(given["model"], "--model") or (list(base.models) if base else ["demo"])
+    names = flags.words(given["method"], "--method")
     if not names and base is None:
         raise InputError("which method?", "for example --method todre,fastv --keep 0.25; `tokprof methods` lists them")
     keeps = flags.numbers(given["keep"], "--keep")
@@ -194,8 +194,12 @@ def _told(**values: Any) -> dict[str, Any]:
 def _with_budgets(recipe: Recipe, layer_means: list[float], match: str | None) -> Recipe:
     if not layer_means and match is None:
         return recipe
-    from tokprof.resolve import with_layer_means, with_matched_budgets
+    from tokprof.resolve import budgets_in_words, with_layer_means, with_matched_budgets
 
     if layer_means:
         recipe = with_layer_means(recipe, layer_means)
-    return with_matched_budgets(recipe, match) if match else recipe
+    if match:
+        recipe = with_matched_budgets(recipe, match)
+        for line in budgets_in_words(recipe, match):
+            typer.echo(f"equal {match}: {line}", err=True)
+    return recipe

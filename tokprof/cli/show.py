@@ -40,7 +40,7 @@ def show(
     from tokprof.recipe import Method, Recipe, Setting, Workload
     from tokprof.resolve import refuse_the_hopeless, resolve
 
-    names = flags.words(method)
+    names = flags.words(method, "--method")
     if not names:
         raise InputError("which method?", "for example --method todre,fastv")
     grid = flags.method_grid(names, flags.numbers(keep, "--keep"), flags.assignments(set_ or ()))

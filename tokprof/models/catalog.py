@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal
 
@@ -259,8 +260,8 @@ def find(name: str) -> Entry:
     for entry in known.values():
         if entry.repository and name == entry.repository:
             return entry
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(expanduser(name))
+    if name and folder.is_dir():
         return _from_folder(folder, folder.resolve().name, folder)
     if REPOSITORY.fullmatch(name):
         from tokprof.models.hub import configuration
@@ -292,7 +293,7 @@ def shape_in(folder: Path, name: str) -> ModelShape:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}", "save the model again with save_pretrained") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is no configuration", "save the model again with save_pretrained")

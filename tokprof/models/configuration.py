@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tokprof.errors import UnsupportedError
+from tokprof.errors import InputError, UnsupportedError
 from tokprof.models.catalog import QWEN_PIXELS, Template, merger, two_layers
 from tokprof.shapes import DecoderShape, ModelShape, VisionShape
 
@@ -114,6 +114,7 @@ DEFAULT_GRIDS = {
     "llava_next": ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
     "llava_onevision": tuple((384 * rows, 384 * cols) for rows in range(1, 7) for cols in range(1, 7)),
 }
+REPAIR = "save the model again with save_pretrained"
 ANYRES_MAX = "anyres_max_"
 
 
@@ -123,14 +124,29 @@ def template_of(family: str) -> Template:
 
 def pixels_of(processor: Config) -> tuple[int, int]:
     """The least and the most pixels that a native-resolution processor resizes to."""
-    size = processor.get("size") or {}
+    size = processor.get("size")
+    size = size if isinstance(size, dict) else {}
     least = processor.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
     most = processor.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
+    if not all(isinstance(limit, int | float | None) for limit in (least, most)):
+        raise InputError(f"the processor's limits of pixels are {least!r} and {most!r}", REPAIR)
     return int(least or QWEN_PIXELS[0]), int(most or QWEN_PIXELS[1])
 
 
 def shape_of(config: Config, name: str, pixels: tuple[int, int] = QWEN_PIXELS) -> ModelShape:
     """The dimensions that a `config.json` tells. `pixels`: a native-resolution processor's least and most."""
+    try:
+        shape = _shape_of(config, name, pixels)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{name}: the dimensions in its config.json make no sense: {error}", REPAIR) from error
+    for part in (shape.decoder, shape.vision):
+        for dimension in ("depth", "width", "ffn", "heads", "kv_heads", "vocab", "image_px", "patch_px"):
+            if getattr(part, dimension, 1) < 1:
+                raise InputError(f"{name}: {dimension} is {getattr(part, dimension)} in its config.json", REPAIR)
+    return shape
+
+
+def _shape_of(config: Config, name: str, pixels: tuple[int, int]) -> ModelShape:
     family = str(config.get("model_type", ""))
     if family not in TILINGS:
         raise UnsupportedError(

@@ -11,16 +11,18 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from tokprof.errors import InputError, ParameterError, UnknownNameError
 from tokprof.policies.base import Policy
 
 ENTRY_POINTS = "tokprof.policies"
+OWN_FILE = "tokprof_policy_"  # how modules of a user's own files are called
 
 
 def _own_policy(module: ModuleType) -> type[Policy] | None:
@@ -62,14 +64,15 @@ def find(name: str) -> type[Policy]:
 def _from_file(path: Path) -> type[Policy]:
     if not path.is_file():
         raise InputError(f"no file {path}", "give the path of a Python file that defines one Policy class")
-    module_name = f"tokprof_policy_{path.stem}"
+    module_name = f"{OWN_FILE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file", "its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is the user's to read
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is the user's to read
         raise InputError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python to see where"
         ) from error
@@ -79,7 +82,24 @@ def _from_file(path: Path) -> type[Policy]:
     return policy
 
 
-def build(name: str, **parameters: Any) -> Policy:
+def place_in_own_file(error: BaseException) -> str | None:
+    """Where in a user's own file (`--method ./mine.py`) something was raised, if it was."""
+    places = [
+        f"{frame.tb_frame.f_code.co_filename} line {frame.tb_lineno}"
+        for frame in _frames(error)
+        if frame.tb_frame.f_globals.get("__name__", "").startswith(OWN_FILE)
+    ]
+    return places[-1] if places else None
+
+
+def _frames(error: BaseException) -> Iterator[TracebackType]:
+    frame = error.__traceback__
+    while frame is not None:
+        yield frame
+        frame = frame.tb_next
+
+
+def build(name: str, /, **parameters: Any) -> Policy:
     """A policy with its parameters checked; unknown ones are answered with the list of known ones."""
     policy = find(name)
     known = {f.name: f for f in fields(policy)}
