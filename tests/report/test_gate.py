@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -24,7 +26,7 @@ from tokprof.gate.measuring import adapted, side_by_side
 from tokprof.gate.outcome import Finding, Outcome, confirmed
 from tokprof.gate.outputs import junit, markdown, render, write_outputs
 from tokprof.gate.reference import base_place, head_place, same_dependencies
-from tokprof.gate.starter import refuse_to_overwrite, write_starter
+from tokprof.gate.starter import WORKFLOW_TEXT, refuse_to_overwrite, write_starter
 from tokprof.gate.verdicts import pooled, verdict
 from tokprof.measure.apart import Place, measure_alone, measure_apart, recipes_of
 from tokprof.recipe import Cell, Measurement, Method, Recipe, Workload
@@ -511,6 +513,22 @@ def test_mistakes_are_said_before_anything_is_measured(measured: Callable[..., N
         done = run(*arguments)
         assert isinstance(done.exception, TokprofError), (arguments, done.output)
         assert any(word in done.exception.message for word in words.split("|")), done.exception.message
+
+
+def test_workflows_and_the_action_are_sound_and_call_what_exists() -> None:
+    root = Path(__file__).parents[2]
+    action = yaml.safe_load((root / "action.yml").read_text(encoding="utf-8"))
+    script = action["runs"]["steps"][-1]["run"]
+    subprocess.run(["bash", "-n", "-c", script], check=True)
+    examples = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
+    commands = [script]
+    for workflow in [WORKFLOW_TEXT, *examples]:
+        for job in yaml.safe_load(workflow)["jobs"].values():
+            commands += [step.get("run", "") for step in job["steps"]]
+    options = set(re.findall(r"--[a-z-]+", " ".join(line for line in commands if "tokprof" in line)))
+    shown = CliRunner().invoke(build_app(), ["check", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    assert len(examples) == 2 and {"--tier", "--junit", "--against-ref"} <= options
+    assert not [option for option in options if option not in shown]
 
 
 def test_starter(tmp_path: Path) -> None:
