@@ -58,12 +58,24 @@ ALLOWED: dict[str, set[str]] = {
         "published",
         "policies",
     },
+    "accuracy.proportions": set(),
+    "accuracy.scoring": set(),
+    "accuracy.questions": {"accuracy", "layout", "workload", "models.catalog", "demo.questions"},
+    "accuracy.question_file": {"accuracy", "errors", "layout", "workload"},
+    "accuracy.evaluation": {"accuracy", "record"},
+    "accuracy.table": {"accuracy", "units"},
+    "accuracy": {
+        *("errors", "layout", "workload", "record", "policies", "models", "engine.request", "measure.clock"),
+        *("flops.analytic", "fit", "profiler", "session"),
+    },
+    "harness": {*("errors", "layout", "recipe", "workload", "resolve", "profiler", "session", "accuracy")},
     "gate": {"errors", "recipe", "record", "measure.stats", "measure.verdict", "measure.apart", "report"},
 }
 TORCH_FREE = (
     "errors", "units", "shapes", "layout", "recipe", "record", "resolve", "budget", "workload", "measure.stats",
     "measure.stopping", "flops.analytic", "flops.work", "flops.traffic", "report", "policies", "published",
-    "models.catalog", "models.adapter", "cli", "gate", "measure.verdict", "measure.apart",
+    "models.catalog", "models.adapter", "cli", "gate", "accuracy.proportions", "accuracy.scoring", "accuracy.questions",
+    "accuracy.question_file", "accuracy.evaluation", "accuracy.table", "accuracy.asking", "measure.verdict", "measure.apart",
 )  # fmt: skip
 
 

@@ -75,9 +75,7 @@ def test_fewer_tokens_cost_less_and_the_count_is_the_prompts(adapter: HuggingFac
     assert all(mine.flops < theirs.flops for mine, theirs in zip(fastv, dense, strict=True))
 
 
-def test_an_answer_is_over_at_the_end_of_sequence(
-    adapter: HuggingFaceAdapter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_is_over_at_the_end_of_sequence(adapter: HuggingFaceAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = demo_questions(2).questions
     monkeypatch.setattr(HuggingFaceAdapter, "ends", frozenset())
     responder = Responder(adapter, NEW_TOKENS, batch=1)
