@@ -45,6 +45,20 @@ def test_the_papers_words_take_the_papers_schedules() -> None:
     assert fastv.reached == pytest.approx(192, abs=0.5)
 
 
+def test_what_was_chosen_is_said_in_the_budgets_own_unit() -> None:
+    from tokprof.recipe import Method, Recipe
+    from tokprof.resolve import budgets_in_words, with_matched_budgets
+
+    methods = (Method(name="vtw", parameters={}), Method(name="fastv", parameters={}), Method(name="todre"))
+    recipe = Recipe(models=("llava-1.5-7b",), methods=methods)  # type: ignore[call-arg]
+    said = budgets_in_words(with_matched_budgets(recipe, "layer-mean"), "layer-mean")
+    assert said[0] == "vtw keep=0.469: 270 visual tokens per layer"
+    assert said[1] == "fastv keep=0.434: 270.4 visual tokens per layer"  # (2 · 576 + 30 · 250) / 32
+    assert said[2] == "todre keep=0.469: at most 270 visual tokens per layer"
+    assert budget.in_words("flops", 5.2e12) == "5.20 TFLOP"
+    assert budget.in_words("kv-bytes", 3 << 20) == "3.00 MiB of cache per sample at 16 bits"
+
+
 def test_other_parameters_stay() -> None:
     solved = budget.solve(policies.find("pdrop"), {"layers": "8,16,24"}, PICTURE, "layer-mean", 192)
     assert solved.policy.parameters()["layers"] == (8, 16, 24)

@@ -135,6 +135,18 @@ def with_matched_budgets(recipe: Recipe, metric: str) -> Recipe:
     return recipe.model_copy(update={"methods": tuple(matched)})
 
 
+def budgets_in_words(recipe: Recipe, metric: str) -> list[str]:
+    """What `with_matched_budgets` chose and what it comes to by the plan: one line per method."""
+    scene, new_tokens = _one_scene(recipe), recipe.workloads[0].new_tokens
+    lines = []
+    for method in recipe.methods:
+        policy = policies.build(method.name, **method.parameters)
+        reached = budget.measure(metric, policy, scene, new_tokens=new_tokens)
+        most = "" if policy.schedule(scene).exact else "at most "
+        lines.append(f"{method.name} keep={units.number(policy.keep)}: {most}{budget.in_words(metric, reached)}")
+    return lines
+
+
 def _solved(recipe: Recipe, method: Method, metric: str, target: float, *, published: bool = False) -> Method:
     found = budget.solve(
         policies.find(method.name),
