@@ -20,10 +20,10 @@ def recipe(name: str) -> Recipe:
     return read_recipe(bundled()[name])
 
 
-def records_for(found: Recipe, times_ms: Sequence[float], *, model: str = "") -> list[RunRecord]:
+def records_for(found: Recipe, times_ms: Sequence[float], *, model: str = "", noise: float = 0.0) -> list[RunRecord]:
     made = []
     for cell, ms in zip(found.cells(), times_ms, strict=True):
-        record = make_record(cell.method.name, model=model or cell.model, policy_ms=ms, noise=0.0)
+        record = make_record(cell.method.name, model=model or cell.model, policy_ms=ms, noise=noise)
         made.append(record.model_copy(update={"cell": cell}))
     return made
 
@@ -47,6 +47,15 @@ def test_another_order_is_named() -> None:
     todre = recipe("todre-table3")
     found = reproduce(todre, records_for(todre, [50, 60, 56, 56, 70]))
     assert any("order differs in 7 of 9 pairs, first fastv and sparsevlm" in verdict for verdict in found.verdicts)
+
+
+def test_what_our_noise_leaves_open_has_no_order() -> None:
+    todre = recipe("todre-table3")
+    times = [50.0, 50.5, 50.2, 50.4, 50.1]  # fastv ahead by 1 %, which 5 % of noise cannot tell
+    noisy = reproduce(todre, records_for(todre, times, noise=0.05))
+    assert not any("throughput" in verdict and "order" in verdict for verdict in noisy.verdicts)
+    sharp = reproduce(todre, records_for(todre, times))
+    assert any("throughput" in verdict and "order differs" in verdict for verdict in sharp.verdicts)
 
 
 def test_budgets_of_different_bases_are_said_to_be() -> None:

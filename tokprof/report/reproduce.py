@@ -21,7 +21,7 @@ from tokprof.report.table import about_machine, about_model, about_workload
 
 VANILLA = "vanilla"
 LLM_STAGES = ("select", "prefill", "first_decode", "decode")
-SAME = 0.005  # ratios closer than this are a tie when orders are compared
+SAME = 0.005  # gains closer than this, or than our noise, are a tie when orders are compared
 
 
 Value = Callable[[RunRecord, Arm], float | None]
@@ -38,6 +38,7 @@ class Measure:
     what: str
     better: Literal["lower", "higher"] = "lower"
     absolute: bool = True
+    timed: bool = False
 
 
 def _time(stages: Sequence[str], unit_ms: float) -> Value:
@@ -69,14 +70,20 @@ MEASURES: dict[str, Measure] = {
     "flops": Measure("FLOPs", _tera("exact"), "T", "exact FLOPs of a whole request"),
     "memory": Measure("memory", _peak(1e9), "GB", PEAK),
     "gpu_peak_memory": Measure("memory", _peak(1 << 20), "MB", PEAK),
-    "latency": Measure("latency", _time(REQUEST_STAGES, 1.0), "ms", "one request, from pixels to its last token"),
-    "llm_generation_latency": Measure(
-        "LLM time", _time(LLM_STAGES, 1e3), "s", f"selection, prefill and decode; {TOTAL}", absolute=False
+    "latency": Measure(
+        "latency", _time(REQUEST_STAGES, 1.0), "ms", "one request, from pixels to its last token", timed=True
     ),
-    "model_generation_latency": Measure("model time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False),
-    "total_latency": Measure("total time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False),
-    "total_time": Measure("total time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False),
-    "throughput": Measure("throughput", derived.requests_per_s, "1/s", "requests per second at this batch", "higher"),
+    "llm_generation_latency": Measure(
+        "LLM time", _time(LLM_STAGES, 1e3), "s", f"selection, prefill and decode; {TOTAL}", absolute=False, timed=True
+    ),
+    "model_generation_latency": Measure(
+        "model time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False, timed=True
+    ),
+    "total_latency": Measure("total time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False, timed=True),
+    "total_time": Measure("total time", _time(REQUEST_STAGES, 1e3), "s", TOTAL, absolute=False, timed=True),
+    "throughput": Measure(
+        "throughput", derived.requests_per_s, "1/s", "requests per second at this batch", "higher", timed=True
+    ),
 }
 HIDIVDROP_FLOPS = Measure(
     "FLOPs", _tera("hidivdrop"), "T", "multiply–accumulates of the visual tokens in the decoder, as the paper counts"
@@ -99,6 +106,7 @@ class Compared:
     same_model: bool
     paper_gain: float | None
     our_gain: float | None
+    noise: float = 0.0  # half of our gain's 95 % interval, relative; 0 for what is counted
 
     @property
     def ratio(self) -> float | None:
@@ -187,9 +195,15 @@ def _rows(
                 record is None or record.model.name == cell.model,
                 None if dense else _gain(measure, vanilla, cell.value),
                 None if dense else _gain(measure, before, ours),
+                _noise(measure, record),
             )
         )
     return found
+
+
+def _noise(measure: Measure, record: RunRecord | None) -> float:
+    found = derived.speedup(record) if record is not None and measure.timed else None
+    return found.half_width if found else 0.0
 
 
 def _gain(measure: Measure, before: float | None, after: float | None) -> float | None:
@@ -244,18 +258,18 @@ def _verdicts(paper: str, compared: Sequence[Compared]) -> list[str]:
         if not both:
             continue
         last, theirs, ours = next((found for found in both if found[0].cell.method == paper), both[-1])
-        order = _order([(entry.label, a, b) for entry, a, b in both])
+        order = _order([(entry.label, a, b, entry.noise) for entry, a, b in both])
         verdicts.append(f"{title}: {last.label} {units.ratio(ours)} here, {units.ratio(theirs)} there{order}")
     return verdicts
 
 
-def _order(rows: Sequence[tuple[str, float, float]]) -> str:
+def _order(rows: Sequence[tuple[str, float, float, float]]) -> str:
     """Whether rows that differ on both sides differ the same way; what ties on either side has no order."""
     pairs = [
         (one, other, (a > c) == (b > d))
-        for index, (one, a, b) in enumerate(rows)
-        for other, c, d in rows[index + 1 :]
-        if abs(a / c - 1) > SAME and abs(b / d - 1) > SAME
+        for index, (one, a, b, noise) in enumerate(rows)
+        for other, c, d, more in rows[index + 1 :]
+        if abs(a / c - 1) > SAME and abs(b / d - 1) > max(SAME, noise + more)
     ]
     swapped = [(one, other) for one, other, kept in pairs if not kept]
     if not pairs:
