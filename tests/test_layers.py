@@ -75,7 +75,8 @@ TORCH_FREE = (
     "errors", "units", "shapes", "layout", "recipe", "record", "resolve", "budget", "workload", "measure.stats",
     "measure.stopping", "flops.analytic", "flops.work", "flops.traffic", "report", "policies", "published",
     "models.catalog", "models.adapter", "cli", "gate", "accuracy.proportions", "accuracy.scoring", "accuracy.questions",
-    "accuracy.question_file", "accuracy.evaluation", "accuracy.table", "accuracy.asking", "measure.verdict", "measure.apart",
+    "accuracy.question_file", "accuracy.evaluation", "accuracy.table", "accuracy.asking", "measure.verdict",
+    "measure.apart",
 )  # fmt: skip
 
 
