@@ -28,11 +28,14 @@ class Side:
 
     @property
     def given(self) -> dict[str, object]:
-        """The parameters that were asked for, and `keep` in any case; the arm has all of them."""
+        """The parameters that were asked for; where none were, the default budget. The arm has all of them.
+
+        A default `keep` beside other parameters may be one that they overrule, so it is not shown.
+        """
         if self.dense:
             return {}
-        kept = {"keep": self.arm.parameters["keep"]} if "keep" in self.arm.parameters else {}
-        return {**kept, **self.record.cell.method.parameters}
+        asked = self.record.cell.method.parameters
+        return dict(asked) or {name: value for name, value in self.arm.parameters.items() if name == "keep"}
 
     @property
     def budget(self) -> str:

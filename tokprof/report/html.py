@@ -86,7 +86,9 @@ def _trends(records: Sequence[RunRecord]) -> Iterator[str]:
 def _heading(record: RunRecord) -> str:
     inputs = record.inputs
     batch = f", batch {inputs.batch}" if inputs.batch > 1 else ""
-    return f"{record.model.name}: {inputs.visual:,} visual tokens, {inputs.new_tokens:,} new{batch}"
+    return (
+        f"{record.model.name}: {inputs.visual:,} visual + {inputs.text:,} text tokens, {inputs.new_tokens:,} new{batch}"
+    )
 
 
 def _group(index: int, records: Sequence[RunRecord]) -> str:
