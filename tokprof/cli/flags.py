@@ -105,7 +105,8 @@ def validated(kind: type[Part], values: dict[str, Any], command: str) -> Part:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("images", "image").replace("_", "-")
-        raise ParameterError(
-            f"{flag} {first['input']!r}: {first['msg'].lower()}", f"`tokprof {command} --help` shows what fits"
-        ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:  # without a place it is the parts together that make no sense
+            flag = "--" + str(first["loc"][0]).replace("images", "image").replace("_", "-")
+            message = f"{flag} {first['input']!r}: {message[0].lower()}{message[1:]}"
+        raise ParameterError(message, f"`tokprof {command} --help` shows what fits") from error
