@@ -29,6 +29,7 @@ def test_the_table_fits_and_cuts_nothing_off(columns: int) -> None:
     for name in names():
         assert name in text
     assert ("llava-hf/" in text) == (columns == 160)
+    assert ("tower:" in text) == (columns == 160), "only what is shown is explained"
 
 
 def test_json_has_every_dimension() -> None:

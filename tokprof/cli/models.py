@@ -13,11 +13,9 @@ if TYPE_CHECKING:
 
 WIDE = 158  # columns from which on more dimensions are shown
 WIDE_HEADINGS = ("heads", "ffn", "tower")
-LEGEND = (
-    "tokens: visual tokens of the default picture, video: of so many frames; decoder: layers × width; "
-    "heads: query/key; tower: blocks run/present × width. "
-    "Any folder or repository of these families works too: tokprof run --model ./my-llava"
-)
+LEGEND = "tokens: visual tokens of the default picture, video: of so many frames; decoder: layers × width"
+WIDE_LEGEND = "; heads: query/key; ffn: width of the feed-forward layer; tower: blocks run/present × width"
+OTHERS = "Any folder or repository of these families works too: tokprof run --model ./my-llava"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +39,10 @@ def models(
     from rich.console import Console
 
     console = Console()
-    console.print(table(lines, wide=console.width >= WIDE))
-    console.print(f"\n{LEGEND}", style="dim", highlight=False)
+    wide = console.width >= WIDE
+    console.print(table(lines, wide=wide))
+    legend = LEGEND + (WIDE_LEGEND if wide else "; --json has every dimension")
+    console.print(f"\n{legend}. {OTHERS}", style="dim", highlight=False)
 
 
 def table(lines: list[Line], *, wide: bool) -> Table:
