@@ -19,6 +19,7 @@ pytest.importorskip("lmms_eval", reason="`make test-lmms-eval` installs and runs
 from tokprof import policies
 from tokprof.accuracy.answering import Responder
 from tokprof.accuracy.questions import QuestionSet, demo_questions
+from tokprof.errors import UnsupportedError
 from tokprof.models import load
 from tokprof.scores import read_scores
 
@@ -119,3 +120,24 @@ def test_a_mistake_in_the_model_args_is_said(task: Path, tmp_path: Path) -> None
     done, _ = evaluated(task, tmp_path, "pretrained=demo,method=fastvv,keep=0.25")
     assert "there is no method 'fastvv'" in done.stdout + done.stderr
     assert not list(tmp_path.rglob("*results.json"))
+
+
+def document(options: dict[str, Any], visuals: list[Any], context: str = "What?") -> Any:
+    from tokprof.harness.model import _Document
+    from tokprof.models.catalog import find
+
+    return _Document(context, options, lambda: visuals, "task, document 3", find("demo"), None)
+
+
+def test_a_tasks_options_and_pictures(asked: QuestionSet) -> None:
+    (picture,) = asked.questions[0].pictures()
+    found = document({"max_new_tokens": 8, "until": ["\n", "."]}, [picture, picture], "<image>\nWhich <image>?")
+    assert (found.new_tokens, found.samples, found.video, found.sizes) == (8, False, False, (picture.size,) * 2)
+    assert found.prompt == "Which ?"
+    assert found.until(" red. And blue\n") == "red"
+    assert document({"do_sample": True}, [picture]).samples
+
+
+def test_a_question_without_a_picture_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match="task, document 3 shows no picture"):
+        _ = document({}, []).sizes

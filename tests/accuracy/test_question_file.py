@@ -49,6 +49,8 @@ def test_fields_become_questions(folder: Path) -> None:
 
 MISTAKES: dict[str, tuple[dict[str, Any] | str, str]] = {
     "not JSON": ("{image: cat.png}", "not JSON"),
+    "half a character": ('{"image": "cat.png", "question": "\\ud800?", "answer": "yes"}', "half a character"),
+    "a deep nest": ("[" * 100_000, "not JSON"),
     "not an object": ("[1, 2]", "not an object"),
     "no image": ({"question": "Cat?", "answer": "yes"}, "'image' is missing"),
     "no question": ({"image": "cat.png", "answer": "yes"}, "'question' is missing"),

@@ -64,6 +64,10 @@ class _Line:
     def read(self, line: str) -> Question | None:
         try:
             data = json.loads(line)
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            self.mistakes.append("half a character (a lone surrogate)")
+            return None
         except (ValueError, RecursionError) as error:
             self.mistakes.append(f"not JSON: {error}")
             return None
