@@ -64,7 +64,7 @@ MISTAKES = {
     "no class token": (["run", "--model", "llava-onevision-0.5b", "--method", "fastervlm"], "class token"),
     "no picture": ([*DEMO, "--image", "missing.png"], "missing.png"),
     "a size without x": ([*DEMO, "--image-size", "640"], "not a size"),
-    "an empty prompt": ([*DEMO, "--prompt", "  "], "--prompt '  ': the prompt is empty"),
+    "an empty prompt": ([*DEMO, "--prompt", "  "], ": the prompt is empty"),
     "a picture and a size": ([*DEMO, "--image", "a.png", "--image-size", "64x64"], "exclude each other"),
     "no GPU": ([*DEMO, "--device", "cuda"], "no CUDA device"),
     "a device of no kind": ([*DEMO, "--device", "tpu"], "--device 'tpu'"),
