@@ -14,7 +14,7 @@ from tokprof.accuracy.questions import bundled_questions
 from tokprof.arms import ArmFacts, fidelity_between, measured_arm
 from tokprof.engine.parity import check_parity
 from tokprof.environment import machine_warnings, snapshot, state_reader
-from tokprof.errors import MachineError
+from tokprof.errors import BrokenPromiseError, MachineError, TokprofError
 from tokprof.measure.clock import Clock, CudaClock, HostClock
 from tokprof.measure.sampling import sample_pair
 from tokprof.models import load
@@ -147,14 +147,24 @@ class Bench:
         return self.prepared if workload is self.workload else self.adapter.prepare(workload)
 
     def _checked(self, policy: Policy, prepared: Prepared) -> ArmFacts:
-        return ArmFacts.checked(
-            self.adapter,
-            policy,
-            prepared,
-            self.workload.new_tokens,
-            official_scores=self.session.setting.scores == "eager",
-            device=self.session.device,
-        )
+        try:
+            return ArmFacts.checked(
+                self.adapter,
+                policy,
+                prepared,
+                self.workload.new_tokens,
+                official_scores=self.session.setting.scores == "eager",
+                device=self.session.device,
+            )
+        except (TokprofError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # the unpruned model has run on these inputs before
+            if not policies.is_own_file(policy):
+                raise
+            raise BrokenPromiseError(
+                f"{policies.place_in_own_file(error) or policy.name}: {type(error).__name__}: {error}",
+                "docs/adding-a-method.md says what each of a policy's methods returns",
+            ) from error
 
     def _remarks(self, policy: Policy) -> list[str]:
         remarks = []

@@ -118,7 +118,7 @@ class Prefill:
         edit = self.policy.edit_decoder(self._view(stop, stream))
         if edit is not None:
             if self.checked:
-                verify(edit, stream.candidates.shape[1])
+                verify(edit, stream.visual_tokens(), may_drop_all=True)
             stream.apply(edit, self.mode, self.decoder)
             stream.kept.append((stop, stream.origin))
         self.clock.enter("prefill")

@@ -188,15 +188,40 @@ def enter(
     )
 
 
-def verify(edit: Edit, present: int) -> None:
-    """Once per cell, outside the timed rounds: the edit is what it says it is."""
+def verify(edit: Edit, tokens: Tensor, *, may_drop_all: bool = False) -> None:
+    """Once per cell, outside the timed rounds: the edit of these (batch, present, width) tokens is what it says."""
+    batch, present, width = tokens.shape
+    if not isinstance(edit, Edit):
+        raise BrokenPromiseError(f"the policy decided by a {type(edit).__name__}", "return an Edit, or None")
     if edit.keep is None:
+        if not may_drop_all:
+            raise BrokenPromiseError("Edit.drop_all() before the decoder", "it is for edit_decoder, at a stop above 0")
         return
     keep = edit.keep
-    ordered = keep if not edit.reordered else keep.sort(dim=1).values
-    if keep.dtype != torch.long or keep.dim() != 2:
+    if not isinstance(keep, Tensor) or keep.dtype != torch.long or keep.dim() != 2:
         raise BrokenPromiseError("Edit.keep is not a (batch, kept) tensor of integers", "use Edit.top or top_indices")
+    if keep.shape[0] != batch or keep.device != tokens.device:
+        raise BrokenPromiseError(
+            f"Edit.keep has {keep.shape[0]} rows on {keep.device}, not {batch} on {tokens.device}",
+            "a row of indices per sample, where the tokens are",
+        )
     if keep.numel() and (int(keep.min()) < 0 or int(keep.max()) >= present):
         raise BrokenPromiseError(f"Edit.keep points outside the {present} tokens present", "indices count from 0")
+    ordered = keep if not edit.reordered else keep.sort(dim=1).values
     if not bool((ordered[:, 1:] > ordered[:, :-1]).all()):
         raise BrokenPromiseError("Edit.keep is not ascending and unique", "sort it, or say reordered=True")
+    _verify_contents("values", edit.values, (batch, keep.shape[1], width), tokens)
+    if edit.extra is not None:
+        rows = edit.extra.shape[1] if isinstance(edit.extra, Tensor) and edit.extra.dim() == 3 else 1
+        _verify_contents("extra", edit.extra, (batch, rows, width), tokens)
+
+
+def _verify_contents(name: str, contents: Tensor | None, shape: tuple[int, ...], tokens: Tensor) -> None:
+    if contents is None:
+        return
+    found = tuple(contents.shape) if isinstance(contents, Tensor) else type(contents).__name__
+    if found != shape or contents.dtype != tokens.dtype:
+        kind = f" of {contents.dtype}" if isinstance(contents, Tensor) else ""
+        raise BrokenPromiseError(
+            f"Edit.{name} is {found}{kind}, not {shape} of {tokens.dtype}", "make it from the view's own tokens"
+        )

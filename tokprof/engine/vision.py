@@ -60,7 +60,7 @@ class VisualIntake:
         self.clock.enter("select")
         view = LiveVisionView(self.policy.needs, self.scene, block, tokens, keys, sizes)
         edit = self.policy.edit_vision(view)
-        self._note(view.used, edit, tokens.shape[1])
+        self._note(view.used, edit, tokens)
         self.clock.enter("vision")
         return edit
 
@@ -115,13 +115,13 @@ class VisualIntake:
     def _ask(self, states: VisionStates, tokens: Tensor) -> Edit | None:
         view = LiveImageView(self.policy, self.scene, self.adapter, states, self.prepared, tokens, self.official)
         edit = self.policy.edit_image(view)
-        self._note(view.used, edit, tokens.shape[1])
+        self._note(view.used, edit, tokens)
         return edit
 
-    def _note(self, used: set[Need], edit: Edit | None, present: int) -> None:
+    def _note(self, used: set[Need], edit: Edit | None, tokens: Tensor) -> None:
         self.used |= used
         if self.checked and edit is not None:
-            verify(edit, present)
+            verify(edit, tokens)
 
 
 def _in_order(entering: Entering, edit: Edit | None) -> Entering:

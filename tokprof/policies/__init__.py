@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from tokprof.errors import InputError, ParameterError, UnknownNameError
-from tokprof.policies.base import Policy
+from tokprof.policies.base import Need, Policy
 
 ENTRY_POINTS = "tokprof.policies"
 OWN_FILE = "tokprof_policy_"  # how modules of a user's own files are called
@@ -27,12 +27,12 @@ OWN_FILE = "tokprof_policy_"  # how modules of a user's own files are called
 
 def _own_policy(module: ModuleType) -> type[Policy] | None:
     """The policy class that a module defines itself (not one it imported)."""
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Policy) and value.__module__ == module.__name__ and value.name
-    ]
+    found = [value for value in vars(module).values() if _is_policy(value) and value.__module__ == module.__name__]
     return found[-1] if found else None
+
+
+def _is_policy(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Policy) and isinstance(value.name, str) and value.name != ""
 
 
 def names() -> list[str]:
@@ -79,7 +79,13 @@ def _from_file(path: Path) -> type[Policy]:
     policy = _own_policy(module)
     if policy is None:
         raise InputError(f"{path} defines no policy", "see docs/adding-a-method.md for a complete example")
+    for wrong in (name for name in ("needs", "optional") if not _are_needs(getattr(policy, name))):
+        raise InputError(f"{path}: `{wrong}` is no frozenset of Need", "such as frozenset({Need.PATCH_FEATURES})")
     return policy
+
+
+def _are_needs(declared: object) -> bool:
+    return isinstance(declared, frozenset) and all(isinstance(need, Need) for need in declared)
 
 
 def place_in_own_file(error: BaseException) -> str | None:
@@ -90,6 +96,10 @@ def place_in_own_file(error: BaseException) -> str | None:
         if frame.tb_frame.f_globals.get("__name__", "").startswith(OWN_FILE)
     ]
     return places[-1] if places else None
+
+
+def is_own_file(policy: Policy) -> bool:
+    return type(policy).__module__.startswith(OWN_FILE)
 
 
 def _frames(error: BaseException) -> Iterator[TracebackType]:
@@ -106,4 +116,7 @@ def build(name: str, /, **parameters: Any) -> Policy:
     for parameter in parameters:
         if parameter not in known:
             raise ParameterError(f"{policy.name} has no parameter {parameter!r}", f"it has {', '.join(sorted(known))}")
-    return policy(**parameters)
+    try:
+        return policy(**parameters)
+    except TypeError as error:
+        raise ParameterError(f"{policy.name} cannot be built: {error}", "give its parameters with --set") from error

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tokprof.errors import ParameterError
+from tokprof.errors import BrokenPromiseError, ParameterError
 from tokprof.policies.planning import Cost, Newlines, Plan, Scene, segments
 from tokprof.policies.views import CacheView, DecoderView, ImageView, Need, Rows, View, VisionView
 
@@ -199,7 +199,14 @@ class Policy:
         if self.identity:
             return Plan(layers=(scene.layout.count,) * scene.depth)
         scene = scene.seen_by(self)
-        return self.plan(scene).with_fixed(scene.fixed)
+        plan = self.plan(scene)
+        counts = plan.layers if isinstance(plan, Plan) else ()
+        if len(counts) != scene.depth or not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise BrokenPromiseError(
+                f"{self.name}: its plan does not say how many visual tokens enter each of the {scene.depth} layers",
+                "return Plan(layers=segments(scene.depth, [(first layer, count), …]))",
+            )
+        return plan.with_fixed(scene.fixed)
 
     def settings(self) -> dict[str, Any]:
         """Parameters that differ from the method's defaults."""
