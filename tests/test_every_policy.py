@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.tiny import TINY, tiny
+from tests.models.tiny import TINY, tiny, tiny_entry, workloads_for
 from tokprof import policies
 from tokprof.engine.request import Outcome, run_request
 from tokprof.errors import ParameterError, UnsupportedError
@@ -61,6 +61,31 @@ def fitting(name: str, family: str, **parameters: Any) -> Policy:
 def test_runs_as_planned_or_refuses(name: str, family: str) -> None:
     outcome = run(family, fitting(name, family, keep=0.4))  # `checked`: plan = observed, edits sound, output finite
     assert outcome.tokens.shape == (1, NEW_TOKENS)
+
+
+OTHERS = [(family, "several") for family in TINY]
+OTHERS += [(family, "video-batch") for family in TINY if tiny_entry(family).shape.videos]
+
+
+@pytest.mark.parametrize(("family", "request_name"), OTHERS)
+def test_several_pictures_and_videos_run_as_planned_too(family: str, request_name: str) -> None:
+    """Every method that fits; `checked` as above. One test per request, since preparing it is most of the work."""
+    adapter, workload = adapter_of(family), workloads_for(family)[request_name]
+    prepared, ran = adapter.prepare(workload), []
+    for name in NAMES:
+        policy, inputs_of_policy = policies.build(name, keep=0.4), prepared
+        try:
+            check_fit(policy, prepared.scene)
+        except (UnsupportedError, ParameterError) as refusal:
+            assert refusal.message and refusal.hint
+            continue
+        scale = policy.image_scale(prepared.scene)
+        if scale < 1:
+            inputs_of_policy = adapter.prepare(workload.model_copy(update={"scale": scale}))
+        outcome = run_request(adapter, policy, inputs_of_policy, NoClock(), NEW_TOKENS, checked=True)
+        assert outcome.tokens.shape == (workload.batch, NEW_TOKENS), name
+        ran.append(name)
+    assert len(ran) > len(NAMES) / 2
 
 
 @pytest.mark.parametrize("name", NAMES)
