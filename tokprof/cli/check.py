@@ -157,6 +157,7 @@ def _calibrate(cells: list[Cell], file: Path | None) -> None:
     from tokprof.gate.calibration import write_calibration
     from tokprof.gate.checking import calibrate
     from tokprof.gate.times import threshold_of
+    from tokprof.measure.verdict import RULED_OUT
 
     path = file or _usual_calibration()
     found = calibrate(cells, _say)
@@ -165,6 +166,8 @@ def _calibrate(cells: list[Cell], file: Path | None) -> None:
         for metrics in of_device.values():
             for metric, deviation in metrics.items():
                 print(f"{metric:16} A/A deviation {deviation:.2%}, threshold {threshold_of(deviation):.2%}")
+                if threshold_of(deviation) > RULED_OUT:
+                    _say(f"warning: too noisy to gate {metric}: run this on a quiet machine")
     print(f"written to {path}")
 
 
