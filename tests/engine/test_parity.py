@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.tiny import TINY, tiny, workloads_for
+from tests.models.tiny import TINY, build_tiny, tiny, workloads_for
 from tokprof import policies
 from tokprof.engine.parity import check_parity
 from tokprof.engine.request import run_request
-from tokprof.errors import ParityError
+from tokprof.errors import ParityError, WorkloadError
 from tokprof.measure.clock import NoClock
 from tokprof.models import load
 from tokprof.recipe import Workload
@@ -64,3 +64,15 @@ def test_a_loop_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter.decoder, "logits", off)
     with pytest.raises(ParityError, match=r"differ by"):
         check_parity(adapter, policies.build("dense"), prepared)
+
+
+def test_features_that_are_no_numbers_are_said_to_be_so() -> None:
+    """Not that the loops differ by nan, and not a choice among tokens that mean nothing."""
+    adapter = build_tiny("llava")
+    adapter.model.get_submodule("model.multi_modal_projector.linear_1").weight.data[0, 0] = float("nan")
+    prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
+    with pytest.raises(WorkloadError, match="output is not finite"):
+        check_parity(adapter, policies.build("dense"), prepared)
+    for name in ("todre", "visionzip", "v2drop"):
+        with pytest.raises(WorkloadError, match=f"{name}: the model's output is not finite"):
+            run_request(adapter, policies.build(name, keep=0.4), prepared, NoClock(), 2, checked=True)

@@ -31,7 +31,7 @@ def check_parity(
     Greedy tokens are compared, not required: in half precision a tie may fall either way. The end of
     sequence is given an id that no token has, so that it is ignored here as it is in our own loop.
     """
-    ours = run_request(adapter, dense, prepared, NoClock(), new_tokens, attention=attention)
+    ours = run_request(adapter, dense, prepared, NoClock(), new_tokens, attention=attention, checked=True)
     inputs = adapter.forward_inputs(prepared)
     model = adapter.model
     with backend(attention):
