@@ -19,6 +19,7 @@ from tokprof.report import derived, trends
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
 from tokprof.report.explain import sentence
+from tokprof.report.trend_table import trend_tables
 
 GAP = 2  # between columns
 LABEL_LIMIT = 20
@@ -31,7 +32,7 @@ def render(records: Sequence[RunRecord], *, width: int | None = None) -> Rendera
     for group in derived.by_subject(records):
         gap = [Text("")] if blocks else []
         blocks += [*gap, *_about(group[0]), *_tables(derived.sides(group), width), *_remarks(group)]
-    return Group(*blocks, *(Text(f"! {line}", style="yellow") for line in trends.turns(records)))
+    return Group(*blocks, *trend_tables(records), *(Text(f"! {line}", style="yellow") for line in trends.turns(records)))
 
 
 def about_model(record: RunRecord) -> str:
