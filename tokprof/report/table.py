@@ -32,7 +32,9 @@ def render(records: Sequence[RunRecord], *, width: int | None = None) -> Rendera
     for group in derived.by_subject(records):
         gap = [Text("")] if blocks else []
         blocks += [*gap, *_about(group[0]), *_tables(derived.sides(group), width), *_remarks(group)]
-    return Group(*blocks, *trend_tables(records), *(Text(f"! {line}", style="yellow") for line in trends.turns(records)))
+    return Group(
+        *blocks, *trend_tables(records), *(Text(f"! {line}", style="yellow") for line in trends.turns(records))
+    )
 
 
 def about_model(record: RunRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -44,7 +45,7 @@ def stops_winning(points: Sequence[tuple[int, Interval]]) -> str:
     wins = [(place, speed.low > 1) for place, speed in points]
     if not any(won for _, won in wins):
         return "never wins here"
-    for (before, won), (after, wins_after) in zip(wins, wins[1:], strict=False):
+    for (before, won), (after, wins_after) in pairwise(wins):
         if won and not wins_after:
             return f"between {before:,} and {after:,}"
     return "not up to " + f"{wins[-1][0]:,}" if wins[-1][1] else f"at {wins[-1][0]:,}"
