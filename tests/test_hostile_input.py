@@ -63,6 +63,9 @@ SLIPS = {
     "raised digits": ([*FLOPS, "--image-size", "²x²"], "not a size"),
     "a very long name": (["models", "m" * 5000], "m" * 5000),
     "nobody's home": (["models", "~nobody-of-this-name"], "no model"),
+    "a seed beyond 64 bits": ([*RUN, "--seed", "9" * 30], "--seed"),
+    "an empty budget": ([*RUN, "--match", ""], "--match ''"),
+    "a share for the recipe's own methods": (["run", "quickstart", "--keep", "0.5"], "belong to --method"),
     "no name at all": (["methods", ""], "no method ''"),
 }
 
@@ -72,6 +75,11 @@ def test_slips(name: str, tokprof: Callable[..., Said], tmp_path: Path) -> None:
     arguments, expected = SLIPS[name]
     assert_two_lines(tokprof(*arguments), expected)
     assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_results_into_a_folder_that_leads_nowhere(tokprof: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert_two_lines(tokprof(*RUN, "--json", "loop/out.json"), "loop is no folder")
 
 
 CONFIGS = {

@@ -36,7 +36,7 @@ class Workload(Value):
     anyres: Literal["native", "fixed"] = "native"
     batch: int = Field(1, ge=1, le=4096)
     new_tokens: int = Field(20, ge=1, le=100_000)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     scale: float = Field(1.0, gt=0, le=1)  # pictures are resized by this factor before the model's own processor
 
     @field_validator("prompt")
@@ -74,7 +74,7 @@ class Measurement(Value):
     min_seconds: float = Field(3.0, ge=0)
     timeout: float = Field(120.0, gt=0)
     warmup_rounds: int = Field(3, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     parity: bool = True
     memory: bool = True
     activity: bool = True

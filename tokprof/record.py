@@ -292,7 +292,7 @@ def read_records(path: Path) -> RecordFile:
         raise RecordError(f"no file {path}", "tokprof run … --json FILE writes one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}", "is it a result file of tokprof?") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(
             f"{path} is not JSON: {error}", "it may have been cut off or edited: measure again"
         ) from error

@@ -144,6 +144,8 @@ def recipe_of(given: dict[str, Any]) -> Recipe:
         raise InputError("which method?", "for example --method todre,fastv --keep 0.25; `tokprof methods` lists them")
     keeps = flags.numbers(given["keep"], "--keep")
     budgets = flags.numbers(given["tokens"], "--tokens")
+    if not names and (keeps or given["set_"]):
+        raise InputError("--keep and --set belong to --method, which the recipe's own methods are not", "add --method")
     if keeps and budgets:
         raise ParameterError("--keep and --tokens both say how much to keep", "give one of them")
     grid = flags.method_grid(names, keeps, flags.assignments(given["set_"] or ()))
@@ -198,7 +200,7 @@ def _with_budgets(recipe: Recipe, layer_means: list[float], match: str | None) -
 
     if layer_means:
         recipe = with_layer_means(recipe, layer_means)
-    if match:
+    if match is not None:
         recipe = with_matched_budgets(recipe, match)
         for line in budgets_in_words(recipe, match):
             typer.echo(f"equal {match}: {line}", err=True)

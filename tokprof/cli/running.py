@@ -26,8 +26,10 @@ def check_output(path: str | None) -> None:
     if target.is_dir():
         raise InputError(f"{target} is a folder", f"give a file in it, such as {target}/run.json")
     folder = target.parent
-    while not folder.exists():
+    while not os.path.lexists(folder):
         folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {target}: {folder} is no folder", "choose a folder you may write to")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
