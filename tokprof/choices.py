@@ -37,7 +37,9 @@ def choices(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: in
         extra = f" and {merged} merged" if merged else ""
         stages.append(Stage(f"from layer {stop} on: {len(kept)} of {total} tokens{extra}", kept, marked))
     if not stages:
-        stages.append(Stage(f"all {total} tokens", frozenset(range(total))))
+        entering = max(outcome.per_layer)
+        merged = "" if entering == total else f", merged into {entering} that stand for no single patch"
+        stages.append(Stage(f"all {total} tokens{merged}", frozenset(range(total))))
     answer = adapter.tokenizer.decode(outcome.tokens[0], skip_special_tokens=True).strip() if adapter.trained else ""
     return Choices(tuple(stages), answer)
 
@@ -45,6 +47,8 @@ def choices(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: in
 def _watched(policy: Policy) -> tuple[Policy, list[tuple[Edit | None, int | None]]]:
     """The same policy, which leaves what it decides before the decoder where we can read it."""
     kind, seen = type(policy), list[tuple[Edit | None, int | None]]()
+    if not policy.edits_image:
+        return policy, seen
 
     def edit_image(self: Policy, view: ImageView) -> Edit | None:
         edit = kind.edit_image(self, view)
