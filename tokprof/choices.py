@@ -38,8 +38,8 @@ def choices(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: in
         stages.append(Stage(f"from layer {stop} on: {len(kept)} of {total} tokens{extra}", kept, marked))
     if not stages:
         entering = max(outcome.per_layer)
-        merged = "" if entering == total else f", merged into {entering} that stand for no single patch"
-        stages.append(Stage(f"all {total} tokens{merged}", frozenset(range(total))))
+        fate = "" if entering == total else f", merged into {entering} that stand for no single patch"
+        stages.append(Stage(f"all {total} tokens{fate}", frozenset(range(total))))
     answer = adapter.tokenizer.decode(outcome.tokens[0], skip_special_tokens=True).strip() if adapter.trained else ""
     return Choices(tuple(stages), answer)
 
