@@ -31,6 +31,18 @@ def test_weights_are_small_enough_for_the_wheel() -> None:
     assert (LLAVA_NEXT_FOLDER / "model.safetensors").stat().st_size <= 8_000_000
 
 
+def test_the_overview_sibling_loads_and_is_small_enough() -> None:
+    folder = LLAVA_NEXT_FOLDER.parent / "llava"
+    assert (folder / "model.safetensors").stat().st_size <= 8_000_000
+    sibling = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    question = held_out(1, VALIDATION_SEED)[0]
+    inputs = AutoProcessor.from_pretrained(folder)(
+        images=question.image, text=prompt_text(question.text), return_tensors="pt"
+    )
+    assert int((inputs["input_ids"] == IMAGE).sum()) == 144
+    assert sibling(**inputs).logits.isfinite().all()
+
+
 def test_provenance_matches_the_weights(model) -> None:  # type: ignore[no-untyped-def]
     provenance = json.loads((LLAVA_NEXT_FOLDER / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["parameters"] == sum(one.numel() for one in model.parameters())
