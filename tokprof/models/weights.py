@@ -134,7 +134,8 @@ def _drawn(entry: Entry, model_class: Any, wish: Wish, notes: tuple[str, ...]) -
             model = model_class._from_config(config, dtype=wish.dtype, attn_implementation=wish.attention)
     except torch.OutOfMemoryError as error:
         raise _too_large(entry) from error
-    return Loaded(entry=entry, model=model, folder=folder, source=f"random weights (seed {wish.seed})", trained=False, notes=notes)
+    source = f"random weights (seed {wish.seed})"
+    return Loaded(entry=entry, model=model, folder=folder, source=source, trained=False, notes=notes)
 
 
 def _without_type(entry: Entry) -> dict[str, Any]:
