@@ -118,6 +118,11 @@ def test_smaller_pictures_are_counted_smaller() -> None:
     assert small < dense
 
 
+def test_what_is_shrunk_to_a_single_tile_was_asked_for() -> None:
+    found = data("flops", "--model", "llava-onevision-0.5b", "--method", "downsample", "--keep", "0.25")
+    assert found["methods"][1]["layer_mean"] == 27**2 + 21 * 28  # type: ignore[index]  # thumbnail, one tile, newlines
+
+
 def test_published_figures_and_their_verdicts() -> None:
     shown = answer("flops", "--published")
     assert "not reproducible: " in shown and "reproduced to the printed digits" in shown
@@ -151,6 +156,10 @@ def test_count_shows_no_residual_for_the_demo_model() -> None:
         (["--model", "demo", "--text", "-1"], "--text -1"),
         (["--model", "demo", "--batch", "0"], "--batch 0"),
         (["--model", "demo", "--new-tokens", "0"], "--new-tokens 0"),
+        (["--model", "llava-next-7b", "--visual", "100000000000"], "--visual 100000000000"),
+        (["--model", "qwen2-vl-7b", "--visual", str(10**15)], "--visual 1000000000000000"),
+        (["--model", "qwen2-vl-7b", "--frames", "1000000000"], "--frames 1000000000"),
+        *((["--model", "demo", flag, str(10**30)], flag) for flag in ("--visual", "--text", "--batch", "--new-tokens")),
         (["--model", "demo", "--image-size", "0x480"], "not a size in pixels"),
         (["--model", "demo", "--image-size", "640"], "not a size in pixels"),
         (["--model", "demo", "--image-size", "640x480", "--visual", "99"], "--visual and --image-size"),

@@ -19,6 +19,14 @@ from tokprof.policies.base import Policy, Scene
 from tokprof.shapes import Block, ModelShape, VisualLayout
 
 FRAME_SIZE = (640, 480)
+BOUNDS = {
+    "visual": (1, 1_000_000),
+    "frames": (1, 10_000),
+    "text": (0, 1_000_000),
+    "batch": (1, 1_000_000),
+    "new_tokens": (1, 1_000_000),
+}
+"""Far beyond any model's context, and still counted in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +41,11 @@ class Prompt:
     new_tokens: int = 20
 
     def __post_init__(self) -> None:
-        least = {"visual": 1, "frames": 1, "text": 0, "batch": 1, "new_tokens": 1}
-        for name, low in least.items():
+        for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and value < low:
+            if value is not None and not low <= value <= high:
                 flag = name.replace("_", "-")
-                raise ParameterError(f"--{flag} {value}", f"a whole number from {low} on")
+                raise ParameterError(f"--{flag} {value}", f"a whole number from {low} to {high:,}")
         if self.visual is not None and (self.size or self.frames):
             raise ParameterError(
                 "--visual and --image-size or --frames all say how many visual tokens there are", "give one of them"
@@ -107,6 +114,11 @@ class Case:
     least: Request | None = None
 
     @property
+    def bounds(self) -> tuple[Request, Request]:
+        """The fewest and the most tokens that may stay; the same request where the plan decides."""
+        return self.least or self.asked, self.asked
+
+    @property
     def label(self) -> str:
         settings = self.policy.settings()
         if not self.policy.identity:
@@ -132,12 +144,12 @@ def dense(entry: Entry, prompt: Prompt, *, causal: Causal, head: Head) -> Case:
 
 def case(entry: Entry, name: str, parameters: Mapping[str, Any], prompt: Prompt, *, causal: Causal, head: Head) -> Case:
     """A method on a prompt, refused where it makes no sense."""
-    policy = policies.build(name, **parameters)
+    policy = policies.build(name, **parameters).on(entry.shape)
     scene = scene_of(entry, prompt)
+    check_fit(policy, scene)
     scale = 1.0 if policy.identity else policy.image_scale(scene)
     if scale != 1.0:
         scene = scene_of(entry, prompt, scale)
-    check_fit(policy, scene)
     asked = request(policy, scene, prompt.new_tokens, causal=causal, head=head)
     if asked.plan.least is None:
         return Case(policy, asked)
