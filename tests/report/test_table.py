@@ -7,9 +7,10 @@ from rich.console import Console
 
 from tests.records import make_arm, make_record, make_samples
 from tests.report.golden import same_as_golden
-from tokprof.record import Accuracy, RunRecord
+from tokprof.record import Accuracy, Activity, RunRecord
 from tokprof.report import derived
 from tokprof.report.columns import COLUMNS
+from tokprof.report.columns import column as column_of
 from tokprof.report.table import render
 
 
@@ -98,3 +99,16 @@ def test_what_was_not_measured_is_a_dash_never_a_zero() -> None:
     cells = {column.key: column.cell(row) for column in COLUMNS}
     for key in ("flops", "flops_ratio", "vision_ms", "per_token_ms", "peak_bytes", "kv_bytes", "top1", "accuracy"):
         assert cells[key] == "–", key
+    assert (cells["select_flops"], cells["syncs"]) == ("–", "–")
+
+
+def test_the_overhead_of_deciding_is_shown() -> None:
+    record = make_record("dycoke")
+    waits = Activity(kernel_launches={}, host_syncs={"select": 2, "prefill": 0, "decode": 3})
+    policy = record.policy.model_copy(update={"activity": waits})
+    dense, row = derived.sides([record.model_copy(update={"policy": policy})])
+    shown = {key: (column_of(key).value(dense), column_of(key).value(row)) for key in ("select_flops", "syncs")}
+    assert shown == {"select_flops": (None, policy.flops["exact"]["selection"]), "syncs": (0, 5)}
+    for width in (80, 160):
+        text = printed([row.record], width)
+        assert "select FLOPs" in text and "3.00 GFLOP" in text and "syncs" in text

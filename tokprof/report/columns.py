@@ -71,6 +71,17 @@ def _stage(name: str) -> Callable[[Side], float | None]:
     return lambda side: derived.stage_ms(side.arm, name)
 
 
+def _select_flops(side: Side) -> float | None:
+    """The matrix work of a method's decisions; the dense model takes none."""
+    parts = side.arm.flops.get(derived.CONVENTION)
+    return parts.get("selection", 0) if parts and not side.dense else None
+
+
+def _syncs(side: Side) -> float | None:
+    counted = side.arm.activity.host_syncs if side.arm.activity else {}
+    return sum(counted.values()) if counted else None
+
+
 def _rate(basis: Literal["original", "processed"]) -> Callable[[Side], float | None]:
     return lambda side: derived.tokens_per_s(side.record, side.arm, basis)
 
@@ -121,6 +132,14 @@ COLUMNS: tuple[Column, ...] = (
     _time(
         "per_token_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm),
         "a decode step, the first one apart",
+    ),
+    Column(
+        "select_flops", "select FLOPs", "cost", "FLOP", "lower", units.operations, _select_flops,
+        meaning="exact: the matrix work of deciding which tokens stay, contained in FLOPs; sorting has none",
+    ),
+    Column(
+        "syncs", "syncs", "cost", "count", "lower", units.count, _syncs,
+        meaning="how often the host asks for a value of the device's in a request, counted in a pass of its own",
     ),
     Column(
         "peak_bytes", "peak memory", "memory", "B", "lower", units.bytes_, lambda s: derived.peak_bytes(s.arm),
