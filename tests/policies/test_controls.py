@@ -120,6 +120,8 @@ def test_downsampling_shrinks_both_sides() -> None:
     for scene in (single(), video()):
         with pytest.raises(UnsupportedError, match="square"):
             policy.check(scene)
+    with pytest.raises(UnsupportedError, match="smaller ones would give as many tokens"):
+        policy.check(anyres(tile_rows=1, tile_cols=1))
     fixed = scene_of(
         Block(rows=4, cols=4, side=4, thumbnail=True),
         Block(rows=8, cols=8, side=4, tile_rows=2, tile_cols=2),

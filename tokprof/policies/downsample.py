@@ -18,7 +18,8 @@ class Downsample(Policy):
     √keep (`image_scale`, which the engine asks before it prepares the request). How many tokens that gives is
     the model's affair: about keep·N at native resolution, steps of whole tiles where pictures are cut
     into tiles. Plans are about the scene of the smaller picture. A model that resizes whatever it gets
-    to one square (LLaVA-1.5, video frames) cannot be spared anything, and is refused.
+    to one square (LLaVA-1.5, video frames) cannot be spared anything, and is refused; so are pictures that
+    a tiling model sees as one tile each already.
     """
 
     name: ClassVar[str] = "downsample"
@@ -30,10 +31,13 @@ class Downsample(Policy):
 
     def check(self, scene: Scene) -> None:
         if scene.model.tiling != "native" and all(block.tiles == 1 for block in scene.layout.blocks):
-            raise UnsupportedError(
-                "downsample: this model resizes whatever it gets to one square, and spends the same tokens on it",
-                "avgpool keeps as many tokens, behind the tower",
+            tiles = scene.model.tiling in ("anyres", "anyres-max")
+            reason = (
+                "these pictures are one square tile each, and smaller ones would give as many tokens"
+                if tiles
+                else "this model resizes whatever it gets to one square, and spends the same tokens on it"
             )
+            raise UnsupportedError(f"downsample: {reason}", "avgpool keeps as many tokens, behind the tower")
         if scene.model.tiling != "native" and not scene.layout.newlines:
             raise UnsupportedError("downsample: the fixed grid has as many tokens for any picture", "--anyres native")
 
