@@ -89,7 +89,7 @@ def solve(
 
 def _built(policy: type[Policy], parameters: Mapping[str, Any], keep: float, scene: Scene) -> Policy | None:
     """None where the method refuses this `keep` on this scene."""
-    built = policy(**{**parameters, "keep": keep})
+    built = policy(**{**parameters, "keep": keep}).on(scene.model)
     try:
         built.check(scene.seen_by(built))
     except ParameterError:

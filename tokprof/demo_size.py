@@ -69,7 +69,7 @@ def _reachable(name: str, parameters: dict[str, Any]) -> bool:
         return True
     entry = catalog.find(DEMO)
     try:
-        policy = policies.build(name, **parameters)
+        policy = policies.build(name, **parameters).on(entry.shape)
         policy.check(scene_of(Workload(), entry).seen_by(policy))  # type: ignore[call-arg]
     except ParameterError as error:
         return "out of reach" not in error.message

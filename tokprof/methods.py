@@ -95,7 +95,10 @@ def matrix(names: list[str]) -> dict[str, dict[str, Fit]]:
     """Method → family → whether it works there, at default parameters on the default picture and video."""
     scenes = {family: _scenes(entry) for family, entry in families().items()}
     return {
-        name: {family: _fit(policies.build(name), pictures, video) for family, (pictures, video) in scenes.items()}
+        name: {
+            family: _fit(policies.build(name).on(pictures.model), pictures, video)
+            for family, (pictures, video) in scenes.items()
+        }
         for name in names
     }
 

@@ -55,7 +55,7 @@ def resolve(recipe: Recipe) -> list[Ready]:
 
 def ready(cell: Cell) -> Ready:
     entry = catalog.find(cell.model)
-    policy = policies.build(cell.method.name, **cell.method.parameters)
+    policy = policies.build(cell.method.name, **cell.method.parameters).on(entry.shape)
     scene = scene_of(cell.workload, entry)
     check_fit(policy, scene)
     workload = scaled(cell.workload, policy, scene)
@@ -129,7 +129,7 @@ def with_matched_budgets(recipe: Recipe, metric: str) -> Recipe:
         raise ParameterError(f"--match {metric!r}", f"one of {', '.join(METRICS)}")
     first = recipe.methods[0]
     scene = _one_scene(recipe)
-    policy = policies.build(first.name, **first.parameters)
+    policy = policies.build(first.name, **first.parameters).on(scene.model)
     target = budget.measure(metric, policy, scene, new_tokens=recipe.workloads[0].new_tokens)
     matched = [first, *(_solved(recipe, method, metric, target) for method in recipe.methods[1:])]
     return recipe.model_copy(update={"methods": tuple(matched)})
@@ -140,7 +140,7 @@ def budgets_in_words(recipe: Recipe, metric: str) -> list[str]:
     scene, new_tokens = _one_scene(recipe), recipe.workloads[0].new_tokens
     lines = []
     for method in recipe.methods:
-        policy = policies.build(method.name, **method.parameters)
+        policy = policies.build(method.name, **method.parameters).on(scene.model)
         reached = budget.measure(metric, policy, scene, new_tokens=new_tokens)
         most = "" if policy.schedule(scene).exact else "at most "
         lines.append(f"{method.name} keep={units.number(policy.keep)}: {most}{budget.in_words(metric, reached)}")

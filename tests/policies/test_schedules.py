@@ -9,6 +9,7 @@ import pytest
 
 from tests.policies.views import scene_of
 from tokprof import policies
+from tokprof.models import catalog
 from tokprof.policies.base import Scene
 from tokprof.policies.dycoke import DyCoke
 from tokprof.policies.sparsevlm import SparseVLM
@@ -163,3 +164,30 @@ def test_voco_keeps_the_text_behind_only() -> None:
     policy = policies.build("voco_llama", keep=0.1)
     assert policy.compress_tokens(scene) == 58
     assert policy.schedule(scene).cached_text == scene.text_after
+
+
+def test_hidivdrop_takes_mobilellamas_layers_on_its_decoder_only() -> None:
+    open_, published = policies.build("hidivdrop"), policies.build("hidivdrop", preset="mobilellama")
+    models = {name: catalog.find(name).shape for name in ("llava-1.5-mobilellama-2.7b", "llava-1.5-7b")}
+    assert open_.on(models["llava-1.5-mobilellama-2.7b"]) == published
+    assert open_.on(models["llava-1.5-7b"]).plan(picture()) == policies.build("hidivdrop", preset="P").plan(picture())
+    for preset in ("P", "C"):  # what the user says holds
+        asked = policies.build("hidivdrop", preset=preset)
+        assert asked.on(models["llava-1.5-mobilellama-2.7b"]) == asked
+
+
+def test_a_run_and_a_count_take_the_models_own_layers() -> None:
+    from tokprof.flops.planning import Prompt, case
+    from tokprof.recipe import Cell, Measurement, Method, Setting, Workload
+    from tokprof.resolve import ready
+
+    model = "llava-1.5-mobilellama-2.7b"
+    cell = Cell(
+        model=model,
+        method=Method(name="hidivdrop", parameters={}),
+        workload=Workload(),  # type: ignore[call-arg]
+        setting=Setting(),
+        measurement=Measurement(),
+    )
+    counted = case(catalog.find(model), "hidivdrop", {}, Prompt(), causal="full", head="last")
+    assert counted.policy.entry_layer(32) == ready(cell).policy.entry_layer(32) == 14

@@ -22,6 +22,8 @@ from tokprof.policies.views import CacheView, DecoderView, ImageView, Need, Rows
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokprof.shapes import ModelShape
+
 __all__ = [
     "CacheView",
     "Cost",
@@ -105,6 +107,10 @@ class Policy:
             raise ParameterError(f"{self.name}: newlines={self.newlines!r}", "one of keep, candidates, drop")
 
     # facts, asked before the run
+
+    def on(self, model: ModelShape) -> Policy:
+        """This method with what its paper publishes for this very model, where the user left that open."""
+        return self
 
     @property
     def identity(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tokprof.errors import ParameterError
 from tokprof.policies.attention_costs import attention_at
 from tokprof.policies.base import Cost, DecoderView, Edit, Need, Scene
 from tokprof.policies.stages import Staged, bisect, integers, layer_share, scaled
+from tokprof.shapes import ModelShape
 
 # preset → (entry, filters, exit) as stops of 32 layers
 PRESETS = {
@@ -16,6 +17,7 @@ PRESETS = {
     "C": (9, (10, 14, 16, 18), 25),
     "mobilellama": (14, (16, 19, 22, 25), 28),
 }
+MOBILELLAMA = (2560, 32)  # width and depth of its decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,9 @@ class HiDivDrop(Staged):
     `preset` P reads section 3.1 word by word ("bypasses the initial L_inj − 1 layers", "discarded
     after L_exit", 1-based): layer 9 is the first with visual tokens, and a filter scores with its own
     queries and keys and prunes its output. C is the convention of PyramidDrop's code, on which the
-    authors build: entry at stop 9, scores from the layer about to run. mobilellama is P with that
-    model's layers. `layers` (filters), `entry` and `exit` override, as stops of this model.
+    authors build: entry at stop 9, scores from the layer about to run. mobilellama is P with the
+    layers published for MobileLLaMA-2.7B. auto takes these on a decoder of that width and depth (2560,
+    32), and P on every other. `layers` (filters), `entry` and `exit` override, as stops of this model.
 
     Score: attention of the last text token to the visual tokens, softmax over these alone in fp32,
     mean over heads. In training DTop-K's mask learns through it (`dtopk.py`); its forward is this
@@ -46,38 +49,46 @@ class HiDivDrop(Staged):
     training_based: ClassVar[bool] = True
 
     keep: float = 64 / 576
-    preset: Literal["P", "C", "mobilellama"] = "P"
+    preset: Literal["auto", "P", "C", "mobilellama"] = "auto"
     entry: int | None = None
     exit: int | None = None
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_choice("preset", tuple(PRESETS))
+        self.check_choice("preset", ("auto", *PRESETS))
         tokens = integers(self.tokens, self.name, "tokens")
         if list(tokens) != sorted(tokens, reverse=True) or 0 in tokens:
             raise ParameterError(f"hidivdrop: tokens={tokens}", "counts that fall, such as 178,55,17,5")
         object.__setattr__(self, "tokens", tokens)
+
+    def on(self, model: ModelShape) -> HiDivDrop:
+        published = (model.decoder.width, model.decoder.depth) == MOBILELLAMA
+        return replace(self, preset="mobilellama") if self.preset == "auto" and published else self
 
     @property
     def explicit(self) -> bool:
         return bool(self.tokens)
 
     @property
+    def _preset(self) -> tuple[int, tuple[int, ...], int]:
+        return PRESETS["P" if self.preset == "auto" else self.preset]
+
+    @property
     def _layer(self) -> Literal["previous", "next"]:
         return "next" if self.preset == "C" else "previous"
 
     def entry_layer(self, depth: int) -> int:
-        return round(PRESETS[self.preset][0] * depth / 32) if self.entry is None else self.entry
+        return round(self._preset[0] * depth / 32) if self.entry is None else self.entry
 
     def exit_layer(self, depth: int) -> int:
         if self.exit is not None:
             return self.exit
-        return min(max(round(PRESETS[self.preset][2] * depth / 32), self.entry_layer(depth) + 1), depth - 1)
+        return min(max(round(self._preset[2] * depth / 32), self.entry_layer(depth) + 1), depth - 1)
 
     def filters(self, depth: int) -> tuple[int, ...]:
         first, last = self.entry_layer(depth) + 1, self.exit_layer(depth) - 1
-        return self.layers or scaled(PRESETS[self.preset][1], 32, depth, first, last)
+        return self.layers or scaled(self._preset[1], 32, depth, first, last)
 
     def stops(self, depth: int) -> tuple[int, ...]:
         return (*self.filters(depth), self.exit_layer(depth))
