@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.flops.shapes_by_hand import VICUNA, llava, plan, scene, tiles
 from tests.models.tiny import TINY, tiny_entry
 from tokprof import policies
-from tokprof.flops.analytic import Request, arm_bytes, arm_flops
+from tokprof.flops.analytic import Request, arm_bytes, arm_flops, exact, prefill_flops, step_flops
 from tokprof.flops.planning import Prompt, scene_of
 from tokprof.flops.traffic import stage_bytes, storage, weight_values
 
@@ -36,6 +37,17 @@ def test_later_steps_read_a_longer_cache() -> None:
     moved = stage_bytes(asked(new_tokens=4), 2)
     grown = 2 * 32 * VICUNA.kv_values_per_token
     assert moved["decode"] == 2 * moved["first_decode"] + (1 + 2) * grown
+
+
+def test_the_heads_work_on_the_prompt_belongs_to_prefill_and_not_to_a_decode_step() -> None:
+    last, everywhere = asked(new_tokens=2), replace(asked(new_tokens=2), head="all")
+    assert step_flops(last) == step_flops(everywhere)
+    assert step_flops(last) / stage_bytes(last, 2)["first_decode"] == pytest.approx(1, rel=0.01)
+    for each in (last, everywhere):
+        parts = exact(each).parts
+        assert prefill_flops(each) + step_flops(each) == parts["prefill"] + parts["decode"] + parts["head"]
+    more = stage_bytes(everywhere, 2)["prefill"] - stage_bytes(last, 2)["prefill"]
+    assert more == 2 * (everywhere.prompt_positions - 1) * (4096 + 32000)
 
 
 def test_stages_that_do_not_run_move_nothing() -> None:

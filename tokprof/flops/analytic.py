@@ -49,6 +49,11 @@ class Request:
         return self.new_tokens - 1
 
     @property
+    def prompt_positions(self) -> int:
+        """Positions of the prompt that the head sees."""
+        return 1 if self.head == "last" else self.passes[-1][-1]
+
+    @property
     def passes(self) -> list[tuple[int, ...]]:
         """Text and visual tokens entering each decoder layer, for each pass of prefill."""
         scene = self.scene
@@ -111,17 +116,28 @@ def exact(asked: Request) -> Work:
         layers = (work.two_pass_macs(scene, asked.compress, asked.causal),) * scene.depth
     else:
         layers = work.prefill_macs(scene, plan.layers, asked.causal)
-    positions = asked.steps + (1 if asked.head == "last" else asked.passes[-1][-1])
     macs = {
         "vision": work.vision_macs(scene.model.vision, scene.layout, plan.tower),
         "projector": work.projector_macs(scene, plan),
         "selection": asked.selection + sum(work.prefill_macs(scene, plan.side_layers, asked.causal)),
         "prefill": sum(layers),
         "decode": work.decode_macs(scene, plan, asked.steps),
-        "head": work.head_macs(scene.model.decoder, positions),
+        "head": work.head_macs(scene.model.decoder, asked.prompt_positions + asked.steps),
     }
     parts = {part: factor * macs[part] for part in PARTS}
     return Work("exact", "FLOP", parts, tuple(factor * count for count in layers))
+
+
+def prefill_flops(asked: Request) -> int:
+    """Prefill with the head on the prompt, as `exact` counts them."""
+    head = work.head_macs(asked.scene.model.decoder, asked.prompt_positions)
+    return exact(asked).parts["prefill"] + 2 * asked.scene.batch * head
+
+
+def step_flops(asked: Request) -> int:
+    """The first decode step and the head on its one position, as `exact` counts them."""
+    macs = work.decode_macs(asked.scene, asked.plan, 1) + work.head_macs(asked.scene.model.decoder, 1)
+    return 2 * asked.scene.batch * macs
 
 
 def todre(asked: Request) -> Work:

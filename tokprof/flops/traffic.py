@@ -38,7 +38,7 @@ def stage_bytes(asked: Request, bytes_per_value: int) -> dict[str, int]:
     values = {
         "vision": _vision_values(scene, plan),
         "project": _projector_values(scene, plan),
-        "prefill": _prefill_values(asked) + _head_values(decoder, scene.batch),
+        "prefill": _prefill_values(asked) + _head_values(decoder, scene.batch * asked.prompt_positions),
     }
     if steps:
         values["first_decode"] = step + cached
