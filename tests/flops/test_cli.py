@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.records import make_record
+from tokprof import units
 from tokprof.cli import build_app
 from tokprof.errors import TokprofError
 from tokprof.profiler import profile
@@ -84,6 +85,12 @@ def test_per_layer_shows_the_tokens_each_layer_sees() -> None:
     assert "0–1 " in shown and "2–31" in shown and "2,880" in shown and "288" in shown
 
 
+def test_one_is_not_a_plural() -> None:
+    shown = answer("flops", "--model", "llava-1.5-7b", "--new-tokens", "2", "--explain")
+    assert "1 tower pass)" in shown and "(1 step over" in shown
+    assert "5 tower passes)" in answer(*NEXT, "--visual", "2880", "--explain")
+
+
 def test_explain_puts_the_numbers_in() -> None:
     shown = answer(*NEXT, "--visual", "2880", "--text", "0", "--explain", "--convention", "todre")
     assert "32 · (4·2880·4096² + 2·2880²·4096 + 2·2880·4096·11008)" in shown
@@ -101,10 +108,28 @@ def test_the_printed_formula_gives_the_printed_number(method: str, convention: s
     assert sum(eval(term) for term in python) == row["flops"][convention]["parts"]["prefill"]
 
 
-def test_bounds_where_data_decides() -> None:
-    shown = answer(*NEXT, "--method", "todre", "--keep", "0.1")
-    assert " … " in shown
-    assert " … " not in answer(*NEXT, "--method", "todre", "--keep", "0.1", "--set", "exit_layer=16")
+def test_ranges_where_data_decide() -> None:
+    arguments = (*NEXT, "--method", "todre", "--keep", "0.1")
+    shown = answer(*arguments, "--convention", "exact", width=200)
+    row = data(*arguments)["methods"][1]["flops"]["exact"]  # type: ignore[index]
+    low, high = units.number(row["total_least"] / 1e12), units.number(row["total"] / 1e12)
+    assert f"{low} … {high}" in shown
+    assert f"{units.number(row['total_least'] / 2e12)} … {units.number(row['total'] / 2e12)}" in shown
+    fixed = (*arguments, "--set", "exit_layer=16")
+    assert " … " not in answer(*fixed)
+    assert data(*fixed)["methods"][1]["flops"]["exact"]["total_least"] is None  # type: ignore[index]
+
+
+def test_explain_and_compare_say_in_place_that_data_decide() -> None:
+    arguments = (*NEXT, "--method", "todre,fastv", "--keep", "0.1")
+    explained = answer(*arguments, "--explain", "--per-layer", "--convention", "exact", width=200)
+    row = data(*arguments)["methods"][1]["flops"]["exact"]  # type: ignore[index]
+    low, high = units.operations(row["total_least"]), units.operations(row["total"])
+    assert f"total: at most {high}, at least {low}" in explained
+    assert explained.count("todre keep=0.1 at most, ") == 2 and "fastv keep=0.1 at most" not in explained
+    lines = {line.split(" ")[0]: line for line in answer(*arguments, "--compare", width=200).splitlines() if line}
+    assert f"{low} … {high}" in lines["todre"]
+    assert lines["todre"].count("× … ") == 5 and " … " not in lines["fastv"]
 
 
 def test_layer_mean_tokens_solve_keep() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from math import inf
 from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from tokprof import units
-from tokprof.flops.analytic import PARTS, Work, count
+from tokprof.flops.analytic import PARTS, Request, Work, count, prefill_flops, step_flops
 from tokprof.flops.planning import Case
 from tokprof.flops.traffic import stage_bytes, storage
 from tokprof.report.stacked import Stacked
@@ -39,26 +40,30 @@ def about(cases: Sequence[Case]) -> Text:
 
 def parts(convention: str, cases: Sequence[Case]) -> Iterator[RenderableType]:
     """One convention: methods below each other, parts side by side; the dense model comes first."""
-    works = [count(convention, case.asked) for case in cases]
-    size, prefix = next(step for step in SCALES if works[0].total >= step[0] or step[0] == 1.0)
-    unit = works[0].unit
+    dense = count(convention, cases[0].asked)
+    size, prefix = next(step for step in SCALES if dense.total >= step[0] or step[0] == 1.0)
+    unit = dense.unit
     other, factor = ("FLOP", 2.0) if unit == "MAC" else ("MAC", 0.5)
-    shown = [part for part in PARTS if part in works[0].parts]
+    shown = [part for part in PARTS if part in dense.parts]
     yield Text(TITLES[convention], style="bold")
     table = Stacked("method", [*shown, f"total, {prefix}{unit}", f"{prefix}{other}", "dense ÷"])
-    for case, work in zip(cases, works, strict=True):
-        cells = [units.number(work.parts[part] / size) for part in shown]
-        least = count(convention, case.least).total if case.least else None
-        total = units.number(work.total / size) if least is None else _range(least / size, work.total / size)
-        ratio = works[0].total / work.total
-        most = f" … {works[0].total / least:.2f}×" if least else ""
-        table.add(case.label, *cells, total, units.number(factor * work.total / size), units.ratio(ratio) + most)
+    for case in cases:
+        least, most = (count(convention, asked) for asked in case.bounds)
+        table.add(
+            case.label,
+            *(_between(units.number, least.parts[part] / size, most.parts[part] / size) for part in shown),
+            _between(units.number, least.total / size, most.total / size),
+            _between(units.number, factor * least.total / size, factor * most.total / size),
+            _between(units.ratio, *(_times(dense.total, work.total) for work in (least, most))),
+        )
     yield table
     yield Text("")
 
 
-def _range(low: float, high: float) -> str:
-    return f"{units.number(low)} … {units.number(high)}"
+def _between(show: Callable[[float], str], *values: float) -> str:
+    """One figure, or the range from the smallest to the largest where data decide."""
+    low, high = show(min(values)), show(max(values))
+    return low if low == high else f"{low} … {high}"
 
 
 def memory(cases: Sequence[Case]) -> Iterator[RenderableType]:
@@ -67,57 +72,75 @@ def memory(cases: Sequence[Case]) -> Iterator[RenderableType]:
     titles = ("layer mean", "KV cache", "activations", "prefill moves", "FLOP/byte", "step moves", "FLOP/byte")
     table = Stacked("method", titles)
     for case in cases:
-        held, moved = storage(case.asked, BYTES_PER_VALUE), stage_bytes(case.asked, BYTES_PER_VALUE)
-        exact = count("exact", case.asked).parts
-        steps, step = case.asked.steps, moved.get("first_decode", 0)
-        per_step = (exact["decode"] + exact["head"]) / max(steps, 1)
-        table.add(
-            case.label,
-            units.count(round(case.asked.plan.layer_mean, 1)),
-            units.bytes_(held.kv_cache),
-            units.bytes_(held.activations),
-            units.bytes_(moved["prefill"]),
-            units.number(exact["prefill"] / moved["prefill"]),
-            units.bytes_(step) if step else units.MISSING,
-            units.number(per_step / step) if step else units.MISSING,
-        )
+        table.add(case.label, *_memory_cells(case.bounds))
     yield table
     weights = storage(cases[0].asked, BYTES_PER_VALUE).weights
     yield Text(f"weights {units.bytes_(weights)}; activations are an estimate of the widest layer", style="dim")
     yield Text("")
 
 
+def _memory_cells(bounds: Sequence[Request]) -> Iterator[str]:
+    held = [storage(asked, BYTES_PER_VALUE) for asked in bounds]
+    moved = [stage_bytes(asked, BYTES_PER_VALUE) for asked in bounds]
+    flops = [prefill_flops(asked) for asked in bounds]
+    yield _between(_tokens, *(asked.plan.layer_mean for asked in bounds))
+    yield _between(units.bytes_, *(found.kv_cache for found in held))
+    yield _between(units.bytes_, *(found.activations for found in held))
+    yield _between(units.bytes_, *(found["prefill"] for found in moved))
+    yield _between(units.number, *(done / found["prefill"] for done, found in zip(flops, moved, strict=True)))
+    steps = [found["first_decode"] for found in moved if "first_decode" in found]
+    per_byte = [step_flops(asked) / step for asked, step in zip(bounds, steps, strict=False)]
+    yield _between(units.bytes_, *steps) if steps else units.MISSING
+    yield _between(units.number, *per_byte) if steps else units.MISSING
+
+
+def _tokens(layer_mean: float) -> str:
+    return units.count(round(layer_mean, 1))
+
+
 def compared(cases: Sequence[Case]) -> Iterator[RenderableType]:
     """One line per method: what is left of the dense request, by each convention."""
-    works = {name: [count(name, case.asked) for case in cases] for name in TITLES}
     table = Stacked(
         "method",
         ["entering", "layer mean", "exact", "exact ÷", "prefill ÷", "todre ÷", "hidivdrop ÷", "KV ÷", "decides"],
     )
-    caches = [storage(case.asked, BYTES_PER_VALUE).kv_cache for case in cases]
-    for index, case in enumerate(cases):
-        ratios = {name: found[0].total / found[index].total for name, found in works.items()}
-        exact = works["exact"]
-        prefill = exact[0].parts["prefill"] / exact[index].parts["prefill"]
+    dense = _sizes(cases[0].asked)
+    for case in cases:
+        sizes = [_sizes(asked) for asked in case.bounds]
         table.add(
             case.label,
             units.count(next((tokens for tokens in case.asked.plan.layers if tokens), 0)),
-            units.count(round(case.asked.plan.layer_mean, 1)),
-            units.operations(exact[index].total),
-            *(units.ratio(value) for value in (ratios["exact"], prefill, ratios["todre"], ratios["hidivdrop"])),
-            units.ratio(caches[0] / caches[index]),
+            _between(_tokens, *(asked.plan.layer_mean for asked in case.bounds)),
+            _between(units.operations, *(size["exact"] for size in sizes)),
+            *(_between(units.ratio, *(_times(dense[name], size[name]) for size in sizes)) for name in dense),
             "the data" if case.least else "the plan",
         )
     yield table
     if any(case.least for case in cases):
-        yield Text("where the data decides, this is the most it can cost", style="dim")
+        yield Text("a … b: the data decide, and the plan bounds what they can", style="dim")
     yield Text("")
+
+
+def _sizes(asked: Request) -> dict[str, int]:
+    """What a method shrinks, in the order of `compared`'s columns."""
+    exact = count("exact", asked)
+    return {
+        "exact": exact.total,
+        "prefill": exact.parts["prefill"],
+        "todre": count("todre", asked).total,
+        "hidivdrop": count("hidivdrop", asked).total,
+        "kv": storage(asked, BYTES_PER_VALUE).kv_cache,
+    }
+
+
+def _times(dense: int, left: int) -> float:
+    return dense / left if left else inf
 
 
 def per_layer(case: Case, convention: str) -> Iterator[RenderableType]:
     """Tokens and work of every decoder layer; equal neighbours in one line."""
     work = count(convention, case.asked)
-    yield Text(f"{case.label}, layer by layer ({convention})", style="bold")
+    yield Text(f"{_at_most(case)}, layer by layer ({convention})", style="bold")
     titles = ("layers", "visual", "text", f"{work.unit} per layer", f"{work.unit} together")
     table = Stacked("decoder layers", titles)
     for (visual, macs), span in _runs(zip(case.asked.plan.layers, work.layers, strict=True)):
@@ -134,6 +157,11 @@ def per_layer(case: Case, convention: str) -> Iterator[RenderableType]:
     yield Text("")
 
 
+def _at_most(case: Case) -> str:
+    """The method's name, with a word where data decide and what follows is the most they can make of it."""
+    return f"{case.label} at most" if case.least else case.label
+
+
 def _runs(values: Iterable[Any]) -> Iterator[tuple[Any, list[int]]]:
     for value, run in groupby(enumerate(values), key=lambda pair: pair[1]):
         yield value, [index for index, _ in run]
@@ -143,7 +171,7 @@ def formulas(case: Case, convention: str) -> Iterator[RenderableType]:
     """Each convention's formula with this request's numbers put in."""
     asked, decoder = case.asked, case.asked.scene.model.decoder
     work = count(convention, asked)
-    yield Text(f"{case.label}, by {TITLES[convention]}", style="bold")
+    yield Text(f"{_at_most(case)}, by {TITLES[convention]}", style="bold")
     for index, lengths in enumerate(asked.passes if convention != "hidivdrop" else [asked.visual]):
         read = asked.compress if index else 0  # a second pass also reads what the first one compressed
         for n, span in _runs(lengths):
@@ -153,7 +181,11 @@ def formulas(case: Case, convention: str) -> Iterator[RenderableType]:
         yield Text(f"  weights of a layer: {_layer_words(asked.scene.model)} = {decoder.layer_parameters:,}")
     yield from (Text(f"  {line}") for line in _other_parts(case, convention, work))
     times = f" · batch {asked.scene.batch}" if asked.scene.batch > 1 else ""
-    yield Text(f"  total{times}: {units.operations(work.total, work.unit)}")
+    total = units.operations(work.total, work.unit)
+    if case.least:
+        least = units.operations(count(convention, case.least).total, work.unit)
+        total = f"at most {total}, at least {least}: the data decide"
+    yield Text(f"  total{times}: {total}")
     yield Text("")
 
 
@@ -182,11 +214,11 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
     decoder, outputs = asked.scene.model.decoder, asked.new_tokens
     notes = {
         "vision": f"{vision.layers_run if convention == 'exact' else vision.depth} blocks of width {vision.width}, "
-        f"{asked.scene.layout.tower_passes} tower passes",
+        f"{_some(asked.scene.layout.tower_passes, 'tower pass', 'tower passes')}",
         "projector": " + ".join(f"{inputs}·{outputs_}" for inputs, outputs_ in asked.scene.model.projector)
         + " per token",
         "selection": ", ".join(_costs(case)) or "nothing",
-        "decode": f"{asked.steps} steps over each layer's cache"
+        "decode": f"{_some(asked.steps, 'step', 'steps')} over each layer's cache"
         if convention == "exact"
         else f"eq. 2 with L = {outputs}: 4Ld² + 2Ldm + dL(2n + L − 1) in each layer",
         "head": f"{decoder.width}·{decoder.vocab} per position",
@@ -196,11 +228,16 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
             yield f"{part}: {units.operations(work.parts[part], work.unit)} ({note})"
 
 
+def _some(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def _costs(case: Case) -> list[str]:
     policy, scene = case.policy, case.asked.scene
     costs = [] if policy.identity else policy.costs(scene.seen_by(policy))
     beside = len(case.asked.plan.side_layers)
-    layers = [f"{beside} more decoder layers beside the model's own"] if beside else []
+    more = _some(beside, "more decoder layer", "more decoder layers")
+    layers = [f"{more} beside the model's own"] if beside else []
     return [*layers, *(f"{cost.name} {units.operations(2 * cost.macs)}" for cost in costs)]
 
 
@@ -215,7 +252,13 @@ def as_data(case: Case) -> dict[str, Any]:
         "layers_least": list(case.least.plan.layers) if case.least else None,
         "layer_mean": case.asked.plan.layer_mean,
         "flops": {
-            name: {"unit": work.unit, "total": work.total, "parts": dict(work.parts), "layers": list(work.layers)}
+            name: {
+                "unit": work.unit,
+                "total": work.total,
+                "total_least": count(name, case.least).total if case.least else None,
+                "parts": dict(work.parts),
+                "layers": list(work.layers),
+            }
             for name, work in works.items()
         },
         "bytes": {
