@@ -90,3 +90,8 @@ def test_several_tasks_without_the_dense_model(tmp_path: Path) -> None:
     path.write_text("model,method,keep,task,score\n,fastv,0.25,mme,1710\n,fastv,0.25,gqa,0.6\n")
     with pytest.raises(InputError, match="different units"):
         join_scores([make_record("fastv", keep=0.25)], read_scores(str(path)))
+
+
+def test_a_folder_without_scores(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no"):
+        read_scores(str(tmp_path))

@@ -38,8 +38,8 @@ def report(
 
     tokprof report results/todre-table3 -o report.html
     """
-    shape = format_ or (SUFFIXES.get(output.suffix.lower(), "html") if output else "table")
     known = ("table", *SUFFIXES.values())
+    shape = format_ or (SUFFIXES.get(output.suffix.lower(), output.suffix or output.name) if output else "table")
     if shape not in known:
         raise UnknownNameError("format", shape, known)
     if output is None and shape in ("html", *FIGURES):
