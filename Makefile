@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-all test-lmms-eval lint docs gpu-suite clean
 
 demo: $(READY)
-	$(BIN)/tokprof run --model demo --method todre,fastv,v2drop,hidivdrop,random --keep 0.25
+	$(BIN)/tokprof run --model demo --method todre,fastv,v2drop,hidivdrop,random --keep 0.25 --timeout 6
 
 test: $(READY)
 	$(BIN)/python -m pytest
