@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 MISSING = "–"
 
@@ -55,3 +56,16 @@ def count(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def signed(value: float, show: Callable[[float], str]) -> str:
+    """With a sign in front, a minus as wide as the plus; what rounds to nothing has none."""
+    shown = show(abs(value))
+    if shown == show(0.0):
+        return shown
+    return f"{'−' if value < 0 else '+'}{shown}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """1 step, 2 steps."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

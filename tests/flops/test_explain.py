@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from rich.console import Console
 
 from tests.records import make_environment, make_record
+from tokprof import units
 from tokprof.record import Arm, Ceilings, RunRecord, Samples, StageSamples
 from tokprof.report import explain, gap, roofline_table
 
@@ -194,6 +197,20 @@ def test_a_record_without_flops_says_so() -> None:
     empty = empty.model_copy(update={"policy": empty.policy.model_copy(update={"flops": {}})})
     assert "holds no times or no FLOPs" in explain.paragraph(empty)
     assert explain.sentence(empty) == ""
+
+
+def test_signs_and_plurals() -> None:
+    assert [units.signed(value, units.share) for value in (-0.174, 0.174, -1e-9)] == ["−17.4 %", "+17.4 %", "0.0 %"]
+    assert [units.counted(number, "thread") for number in (0, 1, 1200)] == ["0 threads", "1 thread", "1,200 threads"]
+
+
+def test_table_has_one_minus_sign() -> None:
+    console = Console(width=100, record=True, file=StringIO())
+    found = gap.decompose(record(DENSE, {**DENSE, "prefill": 20.0}))
+    assert found is not None
+    console.print(explain.table(found))
+    row = next(line for line in console.export_text().splitlines() if line.startswith("prefill "))
+    assert row.split()[1].startswith("−") and row.split()[3].startswith("−") and "-" not in row
 
 
 def test_table_sums_to_the_gap_in_print() -> None:

@@ -44,6 +44,12 @@ def test_verdicts_on_the_papers_flops() -> None:
     assert reading["visiondrop"].startswith("exact")
 
 
+def test_the_reading_of_fastvs_figure_says_which_tokens_it_is_for() -> None:
+    (row,) = (row for row in comparisons() if (row.cell.paper, row.cell.method) == ("todre", "fastv"))
+    assert row.residual == pytest.approx(-0.25, abs=0.01)
+    assert "2205 and 258 tokens of that guess" in row.verdict and "printed 2880 and 288" in row.verdict
+
+
 def test_todres_stage_ratio() -> None:
     for row in stage_ratios():
         printed, ours = row.prefill_per_decode

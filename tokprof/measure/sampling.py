@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tokprof import units
 from tokprof.errors import MachineError
 from tokprof.measure.clock import Clock, StageTime
 from tokprof.measure.launch_bound import launch_bound_warning
@@ -227,9 +228,10 @@ class _Sampling:
                 found.append(f"{len(far)} of {kept} {name} rounds are outliers; they count: rounds {_listed(far)}")
         moved = drift(self.baseline.totals, again, self.measurement.seed)
         if moved.verdict != "steady":
+            change = "slower" if moved.ratio > 1 else "faster"
             found.append(
-                f"the dense model was {abs(moved.ratio - 1):.1%} {'slower' if moved.ratio > 1 else 'faster'} at the "
-                f"end ({moved.verdict}): keep the machine quiet, or warm it up for longer"
+                f"the dense model was {units.share(abs(moved.ratio - 1))} {change} at the end "
+                f"({moved.verdict}): keep the machine quiet, or warm it up for longer"
             )
         return found
 

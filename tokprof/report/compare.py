@@ -76,7 +76,8 @@ def drift_remark(which: str, record: RunRecord) -> str | None:
     moved = drift(record.baseline.samples.total_ms(), record.baseline_again_ms)
     if moved.verdict != "ambiguous":
         return None
-    return f"{which}: the dense model drifted by {moved.ratio - 1:+.1%} while this was measured, so times are ambiguous"
+    change = units.signed(moved.ratio - 1, units.share)
+    return f"{which}: the dense model drifted by {change} while this was measured, so times are ambiguous"
 
 
 def relative_times(record: RunRecord) -> list[float]:

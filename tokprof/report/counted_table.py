@@ -36,7 +36,9 @@ def render(found: Residuals | Uncounted) -> Iterator[RenderableType]:
         off = found.second_opinion / counted - 1
         yield Text(f"fvcore, its multiply–accumulates × 2: {units.operations(found.second_opinion)} ({_percent(off)})")
     if found.unknown_matrix_work:
-        names = ", ".join(f"{name} ({calls:,} calls)" for name, calls in found.unknown_matrix_work.items())
+        names = ", ".join(
+            f"{name} ({units.counted(calls, 'call')})" for name, calls in found.unknown_matrix_work.items()
+        )
         yield Text(f"! matrix work that torch's counter does not know: {names}", style="yellow")
     names = ", ".join(found.without_formula)
     yield Text(f"operators without a formula, counted as nothing: {names}", style="dim")
@@ -44,7 +46,7 @@ def render(found: Residuals | Uncounted) -> Iterator[RenderableType]:
 
 
 def _percent(value: float) -> str:
-    return "0 %" if value == 0 else f"{100 * value:+.4f} %"
+    return "0 %" if value == 0 else units.signed(100 * value, "{:.4f} %".format)
 
 
 def as_data(found: Residuals | Uncounted) -> dict[str, object]:

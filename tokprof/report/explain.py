@@ -77,9 +77,9 @@ def table(found: Decomposition) -> Table:
         shown.add_column(title, justify="right", no_wrap=True)
     shown.add_column("meaning", style="dim")
     for term in found.terms:
-        shown.add_row(term.name, _signed(term.lost_ms), f"{found.in_ratio(term):+.3f}×", term.meaning)
+        shown.add_row(term.name, _signed(term.lost_ms), _of_gap(found.in_ratio(term)), term.meaning)
     total = f"{units.ratio(found.flops_ratio)} by FLOPs, {units.ratio(found.speedup)} by the clock"
-    shown.add_row("sum", _signed(found.lost_ms), f"{found.gap:+.3f}×", total, style="bold")
+    shown.add_row("sum", _signed(found.lost_ms), _of_gap(found.gap), total, style="bold")
     return shown
 
 
@@ -119,7 +119,7 @@ def _ceiling_words(record: RunRecord) -> str:
     limit, tokens = gap.ceiling(record), record.inputs.new_tokens
     if limit is None:
         return "its ceiling is unknown"
-    return f"at {tokens:,} new token{'s' if tokens > 1 else ''} no prefill pruner can beat {units.ratio(limit)} here"
+    return f"at {units.counted(tokens, 'new token')} no prefill pruner can beat {units.ratio(limit)} here"
 
 
 def _outputs_words(record: RunRecord) -> str:
@@ -131,18 +131,18 @@ def _outputs_words(record: RunRecord) -> str:
     if found.first > 1:
         return f"It wins only from {found.first:,} new tokens on."
     if found.last is not None:
-        return f"It wins up to {found.last:,} new tokens."
+        return f"It wins up to {units.counted(found.last, 'new token')}."
     if found.notable is None:
         return "It wins by 5 % or more at every output length."
     if found.notable == 0:
         return "It wins at every output length, but by less than 5 %."
-    return f"It wins at every output length, by 5 % or more up to {found.notable:,} new tokens."
+    return f"It wins at every output length, by 5 % or more up to {units.counted(found.notable, 'new token')}."
 
 
 def _tokens_words(record: RunRecord) -> str:
     fewest, visual = gap.fewest_visual_tokens(record), record.inputs.visual
     if fewest is None:
-        return f"It does not win at this prompt's {visual:,} visual tokens."
+        return f"It does not win at this prompt's {units.counted(visual, 'visual token')}."
     if fewest == 1:
         return "By estimate it pays however few visual tokens there are."
     return f"By estimate it pays from {fewest:,} visual tokens on; this prompt has {visual:,}."
@@ -151,8 +151,11 @@ def _tokens_words(record: RunRecord) -> str:
 def _signed(value_ms: float) -> str:
     if abs(value_ms) < NOTHING_MS:
         return "0"
-    sign = "−" if value_ms < 0 else "+"
-    return f"{sign}{units.milliseconds(abs(value_ms))}"
+    return units.signed(value_ms, units.milliseconds)
+
+
+def _of_gap(ratio: float) -> str:
+    return units.signed(ratio, "{:.3f}×".format)
 
 
 def _capital(text: str) -> str:

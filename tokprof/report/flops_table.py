@@ -214,11 +214,11 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
     decoder, outputs = asked.scene.model.decoder, asked.new_tokens
     notes = {
         "vision": f"{vision.layers_run if convention == 'exact' else vision.depth} blocks of width {vision.width}, "
-        f"{_some(asked.scene.layout.tower_passes, 'tower pass', 'tower passes')}",
+        f"{units.counted(asked.scene.layout.tower_passes, 'tower pass', 'tower passes')}",
         "projector": " + ".join(f"{inputs}·{outputs_}" for inputs, outputs_ in asked.scene.model.projector)
         + " per token",
         "selection": ", ".join(_costs(case)) or "nothing",
-        "decode": f"{_some(asked.steps, 'step', 'steps')} over each layer's cache"
+        "decode": f"{units.counted(asked.steps, 'step')} over each layer's cache"
         if convention == "exact"
         else f"eq. 2 with L = {outputs}: 4Ld² + 2Ldm + dL(2n + L − 1) in each layer",
         "head": f"{decoder.width}·{decoder.vocab} per position",
@@ -228,15 +228,11 @@ def _other_parts(case: Case, convention: str, work: Work) -> Iterator[str]:
             yield f"{part}: {units.operations(work.parts[part], work.unit)} ({note})"
 
 
-def _some(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def _costs(case: Case) -> list[str]:
     policy, scene = case.policy, case.asked.scene
     costs = [] if policy.identity else policy.costs(scene.seen_by(policy))
     beside = len(case.asked.plan.side_layers)
-    more = _some(beside, "more decoder layer", "more decoder layers")
+    more = units.counted(beside, "more decoder layer")
     layers = [f"{more} beside the model's own"] if beside else []
     return [*layers, *(f"{cost.name} {units.operations(2 * cost.macs)}" for cost in costs)]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tokprof import units
 from tokprof.measure.stats import median
 from tokprof.record import Arm, RunRecord
 from tokprof.report import derived
@@ -104,7 +105,11 @@ def decompose(record: RunRecord) -> Decomposition | None:
     terms = [
         Term("vision tower, projector", mix["vision"] + mix["project"], "work that stays whatever is pruned behind it"),
         Term("selection", policy["select"] - dense["select"] / whole, "the time of deciding which tokens stay"),
-        Term("decode", mix["decode"], f"{tokens:,} new tokens cost nearly the same with a shorter cache"),
+        Term(
+            "decode",
+            mix["decode"],
+            f"{units.counted(tokens, 'new token')}: a step costs nearly the same with a shorter cache",
+        ),
         Term("prefill", mix["prefill"], "its FLOPs shrink more than those of the whole (negative), or less"),
         Term("launch-bound", launches, "the host cannot queue work faster, however few tokens there are"),
         Term("utilisation", utilisation, "prefill runs at fewer FLOP/s (negative: at more) on fewer tokens"),

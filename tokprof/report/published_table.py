@@ -24,7 +24,7 @@ def render() -> Iterator[RenderableType]:
                 f"{row.cell.model} {row.cell.method}",
                 row.cell.printed,
                 units.MISSING if row.computed is None else f"{row.computed:.3f}",
-                units.MISSING if row.residual is None else f"{100 * row.residual:+.2f} %",
+                units.MISSING if row.residual is None else units.signed(100 * row.residual, "{:.2f} %".format),
             )
         yield table
         for row in found:

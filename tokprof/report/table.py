@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokprof import units
 from tokprof.record import RunRecord
 from tokprof.report import derived, trends
 from tokprof.report.columns import Column, filled
@@ -48,7 +49,7 @@ def about_machine(record: RunRecord) -> str:
     torch = environment.libraries.get("torch")
     parts = [device.name, f"CUDA {device.cuda}" if device.cuda else "", f"torch {torch}" if torch else ""]
     if device.threads:
-        parts.insert(1, f"{device.threads} threads")
+        parts.insert(1, units.counted(device.threads, "thread"))
     return " · ".join(part for part in parts if part)
 
 
