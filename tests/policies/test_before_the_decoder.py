@@ -71,7 +71,7 @@ def test_the_budget_is_exact_and_indices_are_sound(name: str, which: str, keep: 
     plan = policy.plan(scene.seen_by(policy))
     assert plan.exact
     assert plan.layers == (entering(edit),) * scene.depth
-    verify(edit, scene.seen_by(policy).visual)
+    verify(edit, FakeImageView(policy, scene).tokens)
     assert edit.values is None or edit.values.shape[:2] == edit.keep.shape  # type: ignore[union-attr]
 
 
@@ -118,7 +118,7 @@ def test_ties_everywhere_still_give_a_sound_choice(name: str, which: str) -> Non
         "logits": {layer: torch.ones_like(view._rows(None)) for layer in (None, 0, scene.model.vision.depth - 1)},
     }
     edit = asked(policy, scene, **flat)
-    verify(edit, scene.seen_by(policy).visual)
+    verify(edit, FakeImageView(policy, scene).tokens)
     assert edit.values is None or bool(torch.isfinite(edit.values).all())
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_number_cannot_spoil_the_indices(name: str) -> None:
     for tensor in spoilt:
         tensor[:, 3] = tensor[:, 20] = float("nan")
     edit = asked(policy, scene, tokens=spoilt[0], keys=spoilt[1], features=spoilt[2])
-    verify(edit, scene.seen_by(policy).visual)
+    verify(edit, FakeImageView(policy, scene).tokens)
     assert entering(edit) == policy.plan(scene.seen_by(policy)).layers[0]
 
 
