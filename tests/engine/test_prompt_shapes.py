@@ -104,3 +104,15 @@ def test_every_method_runs_as_planned_or_refuses(family: str, shape: str) -> Non
     for name in ("fastv", "pdrop", "hidivdrop", "sparsevlm", "twigvlm"):
         assert (name in ran) == bool(prepared.scene.text_after)
         assert prepared.scene.text_after or "behind the picture" in refused[name]
+
+
+@pytest.mark.parametrize("size", [(26, 14), (10, 24), (20, 20)])
+def test_a_picture_that_fits_into_a_single_tile_is_unpadded_too(size: tuple[int, int]) -> None:
+    """OneVision alone has grids of one tile; every method runs on them, or refuses."""
+    adapter, workload = tiny("onevision"), Workload(image_size=size)  # type: ignore[call-arg]
+    prepared = adapter.prepare(workload)
+    assert [block.tiles for block in prepared.layout.blocks] == [1, 1]
+    assert check_parity(adapter, policies.build("dense"), prepared).greedy_equal
+    for name in ("random", "uniform", "avgpool", "visionzip", "v2drop", "fastv", "tome"):
+        policy = policies.build(name, keep=0.4)
+        assert run_request(adapter, policy, prepared, NoClock(), 2, checked=True).tokens.shape == (1, 2)

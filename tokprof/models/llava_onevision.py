@@ -91,7 +91,7 @@ class LlavaOneVision(LlavaNext):
 
 def _stitched(tiles: Tensor, block: Block) -> Tensor:
     """(batch, tiles × patches, channels) → (batch, rows × cols, channels): unpadded, interpolated if need be."""
-    if block.tiles == 1 and not block.resampled:
+    if block.tiles == 1 and not (block.resampled or block.top or block.left):
         return tiles
     side, rows, cols = block.side, block.tile_rows, block.tile_cols
     grid = tiles.view(tiles.shape[0], rows, cols, side, side, -1).permute(0, 5, 1, 3, 2, 4)
