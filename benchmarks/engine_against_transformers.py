@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,17 +27,19 @@ from tokprof.recipe import Workload
 from tokprof.shapes import DecoderShape, ModelShape
 
 STEPS = 33  # decode steps per generate call
+SMALL = Workload(image_size=(336, 336))
 
 
 def third_of_a_billion() -> Adapter:
-    """CLIP ViT-L/14-336 and a decoder of 12 layers, width 768: 0.4 billion parameters, LLaVA-NeXT's layout."""
-    decoder = DecoderShape(depth=12, width=768, ffn=2048, heads=12, kv_heads=12, vocab=32064)
+    """A decoder of 16 layers and width 1024 behind a CLIP of 12 blocks: 0.31 billion parameters, in LLaVA-NeXT."""
+    decoder = DecoderShape(depth=16, width=1024, ffn=2816, heads=16, kv_heads=16, vocab=32064)
+    tower = replace(CLIP_336, depth=12, layers_run=11, width=512, ffn=2048, heads=8)
     shape = ModelShape(
-        name="llava-next-0.4b",
+        name="llava-next-0.3b",
         family="llava_next",
         decoder=decoder,
-        vision=CLIP_336,
-        projector=two_layers(CLIP_336, decoder),
+        vision=tower,
+        projector=two_layers(tower, decoder),
         tiling="anyres",
         grids_px=NEXT_GRIDS,
     )
@@ -63,8 +66,8 @@ def interleaved(
 
 
 @torch.inference_mode()
-def compare(adapter: Adapter, name: str, rounds: int) -> dict[str, object]:
-    prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
+def compare(adapter: Adapter, name: str, rounds: int, workload: Workload) -> dict[str, object]:
+    prepared = adapter.prepare(workload)
     dense, inputs, model = policies.build("dense"), adapter.forward_inputs(prepared), adapter.model
 
     def our_prefill() -> object:
@@ -112,9 +115,9 @@ def main() -> None:
     options = parser.parse_args()
     found = []
     if options.model in ("demo", "all"):
-        found.append(compare(load("demo"), "demo", 2 * options.rounds))
+        found.append(compare(load("demo"), "demo", 2 * options.rounds, Workload()))
     if options.model in ("0.3b", "all"):
-        found.append(compare(third_of_a_billion(), "llava-next-0.4b", options.rounds // 2))
+        found.append(compare(third_of_a_billion(), "llava-next-0.3b", options.rounds // 2, SMALL))
     if options.json:
         report = {"environment": snapshot("cpu").model_dump(mode="json"), "comparisons": found}
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -67,7 +67,7 @@ def read_scores(source: str) -> list[Score]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".csv"))
         if not files:
-            raise InputError(f"--scores {path}: the folder holds no .json and no .csv", "docs/scores.md shows both formats")
+            raise InputError(f"--scores {path}: the folder holds no .json or .csv", "docs/scores.md shows both formats")
         return [score for file in files for score in read_scores(str(file))]
     try:
         text = path.read_text(encoding="utf-8")
