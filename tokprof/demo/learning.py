@@ -140,14 +140,16 @@ def drop(visual: Tensor, stage: Stage, step: int, rng: np.random.Generator) -> t
     late = step >= stage.dropped_from * stage.steps
     drawn = rng.random(2)
     size = int(rng.choice(stage.kept)) if stage.kept else count
+    room = stage.room if stage.room and rng.random() < 0.5 else count
     if not late or drawn[0] >= stage.dropped_share or size >= count:
-        return visual, torch.arange(count + 1, device=visual.device).expand(batch, -1)
+        every = torch.arange(count, device=visual.device).expand(batch, -1)
+        return visual, functional.pad(every, (0, 1), value=room)
     chosen = np.sort(rng.random((batch, count)).argsort(axis=1)[:, :size], axis=1)
     kept = torch.from_numpy(chosen).to(visual.device)
     subset = visual.gather(1, kept.unsqueeze(2).expand(-1, -1, width))
     if drawn[1] < stage.compacted_share:
         return subset, torch.arange(size + 1, device=visual.device).expand(batch, -1)
-    return subset, functional.pad(kept, (0, 1), value=count)
+    return subset, functional.pad(kept, (0, 1), value=room)
 
 
 def _right_answers(logits: Tensor, batch: Batch, wanted: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -27,6 +27,7 @@ class Stage:
     dropped_share: float = 0.0  # batches that see a uniform random subset of the visual tokens
     dropped_from: float = 0.0  # share of the stage without any dropping
     kept: tuple[int, ...] = ()  # subset sizes, equally often
+    room: int = 0  # in half of the batches, questions stand where they would behind so many visual tokens
     compacted_share: float = 0.5  # of those batches: positions close up instead of keeping gaps
 
 
@@ -95,8 +96,22 @@ LLAVA_NEXT = Plan(
             kept=(36, 72),
         ),
         Stage(
+            "distance",  # positions must not hang on how far the question is: tiles will lie between
+            700,
+            24,
+            2.5e-3,
+            tower_rate=0.5,
+            contrast=0.1,
+            quarters=0.1,
+            kind_shares=(0.18, 0.10, 0.10, 0.34, 0.24, 0.04),
+            dropped_share=0.4,
+            dropped_from=0.5,
+            kept=(36, 72),
+            room=744,
+        ),
+        Stage(
             "tiles",
-            1100,
+            1200,
             10,
             2e-3,
             tiled=True,
