@@ -239,7 +239,7 @@ def _known() -> Mapping[str, Entry]:
     entries = {entry.name: entry for entry in _entries()}
     if (demo_folder() / "config.json").is_file():
         shape = shape_in(demo_folder(), "demo")
-        entries["demo"] = Entry(shape=shape, folder=demo_folder(), picture=(672, 672), questions=120)
+        entries["demo"] = Entry(shape=shape, folder=demo_folder(), picture=(672, 672), questions=80)
     return entries
 
 
