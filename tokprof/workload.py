@@ -262,7 +262,7 @@ def _file_frames(path: Path, wanted: int, asked: int | None) -> list[Image]:
         import av  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise WorkloadError(
-            f"video files need PyAV to be read ({path})", "pip install av, or give a folder of frames"
+            f"video files need PyAV to be read ({path})", 'pip install "tokprof[video]", or give a folder of frames'
         ) from error
     try:
         with av.open(str(path)) as container:
