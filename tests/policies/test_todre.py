@@ -181,3 +181,13 @@ def test_an_exit_outside_the_decoder_is_refused() -> None:
         with pytest.raises(ParameterError, match="exit_layer"):
             ToDRE(exit_layer=layer).check(single(depth=8))
     ToDRE(exit_layer=7).check(single(depth=8))
+
+
+def test_the_exit_looks_where_it_is_told_to() -> None:
+    """Table 6: single layers, every layer of the second half; the last one has nothing left to save in prefill."""
+    assert policies.build("todre", layers="16,20").decoder_stops(32) == (16, 20)
+    assert policies.build("todre", layers=24).decoder_stops(32) == (24,)
+    assert policies.build("todre", layers=[16, 32]).decoder_stops(32) == (16,)
+    assert policies.build("todre").decoder_stops(32) == (16, 20, 24, 28)
+    with pytest.raises(ParameterError):
+        policies.build("todre", layers="half")

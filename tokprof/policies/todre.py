@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from tokprof.policies.attention_costs import attention_at
 from tokprof.policies.base import Cost, DecoderView, Edit, ImageView, Need, Plan, Policy, Scene, segments
 from tokprof.policies.kcenter import choose_diverse, diversity_macs
 from tokprof.policies.shares import floored
+from tokprof.policies.stages import integers
 from tokprof.policies.tower_costs import saliency_macs
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class ToDRE(Policy):
     token, mean over heads (without one: the most attention received): within the thumbnail where
     there is one, else over the picture or all frames; `pivot_layer`: the tower's block, default the
     one behind the features.
-    Stage 2 looks at layers L/2, 5L/8, 6L/8, 7L/8, rounded down: once both the share of the text's
+    Stage 2 looks at layers L/2, 5L/8, 6L/8, 7L/8, rounded down, or at `layers` (table 6): once both the share of the text's
     attention that goes to visual tokens and the reverse are below `tau`, every visual token goes.
     "Text" is what follows the first visual token; under a causal mask the reverse share is 0 unless
     several pictures have text between them. In a batch all samples have to agree.
@@ -46,6 +48,7 @@ class ToDRE(Policy):
 
     keep: float = 0.1
     tau: float = 0.03
+    layers: tuple[int, ...] = ()
     exit_layer: int | Literal["never"] | None = None
     stages: Literal["both", "1", "2"] = "both"
     index_base: Literal[1, 0] = 1
@@ -59,6 +62,7 @@ class ToDRE(Policy):
         self.check_choice("index_base", (1, 0))
         self.check_choice("variant", ("v1", "v2"))
         self.check_share("tau", zero=True)
+        object.__setattr__(self, "layers", integers(self.layers, "todre", "layers"))
         if self.exit_layer not in (None, "never") and not isinstance(self.exit_layer, int):
             raise ParameterError(f"todre: exit_layer={self.exit_layer!r}", 'a layer such as 16, or "never"')
         asks = self.exit_layer is None and self.stages != "1"
@@ -94,9 +98,9 @@ class ToDRE(Policy):
     def decoder_stops(self, depth: int) -> tuple[int, ...]:
         if self.stages == "1" or self.exit_layer == "never":
             return ()
-        layers = (
-            [self.exit_layer] if self.exit_layer is not None else [depth * eighths // 8 for eighths in (4, 5, 6, 7)]
-        )
+        layers: Sequence[int] = self.layers or [depth * eighths // 8 for eighths in (4, 5, 6, 7)]
+        if self.exit_layer is not None:
+            layers = (self.exit_layer,)
         return tuple(sorted({self._stop(layer) for layer in layers if 0 < self._stop(layer) < depth}))
 
     def kept(self, scene: Scene) -> int:
