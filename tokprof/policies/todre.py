@@ -30,7 +30,8 @@ class ToDRE(Policy):
     there is one, else over the picture or all frames; `pivot_layer`: the tower's block, default the
     one behind the features.
     Stage 2 looks at layers L/2, 5L/8, 6L/8, 7L/8, rounded down, or at `layers` (table 6): once both
-    the share of the text's attention that goes to visual tokens and the reverse are below `tau`, every visual token goes.
+    the share of the text's attention that goes to visual tokens and the reverse are below `tau`,
+    every visual token goes.
     "Text" is what follows the first visual token; under a causal mask the reverse share is 0 unless
     several pictures have text between them. In a batch all samples have to agree.
     `index_base`: whether layer ℓ is counted from 1 (exit before 0-based layer ℓ, default) or from 0
