@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "workload": {"errors", "layout", "shapes", "recipe", "models.catalog", "models.prompts", "policies.base"},
     "engine": {"errors", "shapes", "policies.base", "models.adapter", "models.decoder", "measure.clock"},
     "measure.stats": {"errors"},
-    "measure": {"errors", "recipe", "record", "environment"},
+    "measure": {"errors", "units", "recipe", "record", "environment"},
     "flops": {
         *("errors", "units", "shapes", "layout", "recipe", "record", "policies", "published", "workload", "resolve"),
         *("measure.stats", "measure.clock", "models.catalog", "models.adapter", "models.prompts", "fit"),

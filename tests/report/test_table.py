@@ -45,7 +45,8 @@ def test_every_figure_is_there_at_every_width_and_nothing_is_cut(width: int) -> 
             assert column.cell(row) in text, column.key
 
 
-def test_no_escape_codes_in_a_pipe_and_no_colour_where_it_is_unwanted() -> None:
+def test_no_escape_codes_in_a_pipe_and_no_colour_where_it_is_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b" not in printed(three(), 80)
     coloured = printed(three(), 80, force_terminal=True, color_system="standard")
     plain = printed(three(), 80, force_terminal=True, color_system="standard", no_color=True)
