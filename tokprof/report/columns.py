@@ -128,7 +128,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _time("vision_ms", "vision", "cost", _stage("vision"), "vision tower"),
     _time("select_ms", "select", "cost", _stage("select"), "deciding which tokens stay"),
-    _time("compress_ms", "compress", "cost", _stage("compress"), "a pass that compresses the picture into a few tokens"),
+    _time("compress_ms", "compress", "cost", _stage("compress"), "a pass that makes a few tokens of the picture"),
     _time("prefill_ms", "prefill", "cost", _stage("prefill"), "the decoder's pass over the prompt"),
     _time(
         "per_token_ms", "per token", "cost", lambda s: derived.step_ms(s.record, s.arm),
