@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command_help import command_help
 from methods_page import methods_page
-from readme_parts import PICTURE, demo_table, draw_picture, picture_is_stale, record_line
+from readme_parts import PICTURE, demo_page, demo_table, draw_picture, picture_is_stale, record_line
 from schema_page import schema_page
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/schema.md": schema_page,
     "docs/methods.md": methods_page,
     "docs/commands.md": command_help,
+    "reports/demo/index.html": demo_page,
 }
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"demo table": demo_table, "demo record": record_line},

@@ -9,6 +9,7 @@ from tokprof import units
 from tokprof.record import RunRecord, read_records
 from tokprof.report import derived
 from tokprof.report.columns import column
+from tokprof.report.html import page
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "reports" / "demo" / "readme.json"
@@ -36,6 +37,11 @@ def record_line() -> str:
         f"torch {machine.libraries.get('torch', '?')}, transformers {machine.libraries.get('transformers', '?')}. "
         "The raw samples are in [`reports/demo/readme.json`](reports/demo/readme.json)."
     )
+
+
+def demo_page() -> str:
+    """The same records as a page of their own."""
+    return page(_records(), title="tokprof on the demo model")
 
 
 def picture_is_stale() -> bool:
