@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,12 @@ VISUAL_TOKENS = 744
 
 
 @pytest.fixture(scope="module")
-def processor():  # type: ignore[no-untyped-def]
+def processor() -> Any:
     return AutoProcessor.from_pretrained(LLAVA_NEXT_FOLDER)
 
 
 @pytest.fixture(scope="module")
-def model():  # type: ignore[no-untyped-def]
+def model() -> Any:
     return AutoModelForImageTextToText.from_pretrained(LLAVA_NEXT_FOLDER).eval()
 
 
@@ -43,33 +44,33 @@ def test_the_overview_sibling_loads_and_is_small_enough() -> None:
     assert sibling(**inputs).logits.isfinite().all()
 
 
-def test_provenance_matches_the_weights(model) -> None:  # type: ignore[no-untyped-def]
+def test_provenance_matches_the_weights(model: Any) -> None:
     provenance = json.loads((LLAVA_NEXT_FOLDER / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["parameters"] == sum(one.numel() for one in model.parameters())
     assert isinstance(provenance["trained"], bool)
 
 
-def test_folder_is_what_the_code_writes(processor) -> None:  # type: ignore[no-untyped-def]
+def test_folder_is_what_the_code_writes(processor: Any) -> None:
     built = build_processor()
     assert processor.tokenizer.get_vocab() == built.tokenizer.get_vocab()
     assert processor.chat_template == built.chat_template
     assert processor.image_processor.image_grid_pinpoints == built.image_processor.image_grid_pinpoints
 
 
-def test_every_word_is_one_token(processor) -> None:  # type: ignore[no-untyped-def]
+def test_every_word_is_one_token(processor: Any) -> None:
     for word in VOCABULARY:
         assert len(processor.tokenizer(word, add_special_tokens=False)["input_ids"]) == 1
         assert processor.tokenizer.decode(processor.tokenizer(word)["input_ids"][1:]) == word
 
 
-def test_unknown_words_fall_back_to_letters(processor) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_words_fall_back_to_letters(processor: Any) -> None:
     text = "zebra, quagga!"
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert processor.tokenizer.unk_token_id not in ids
     assert processor.tokenizer.decode(ids) == text
 
 
-def test_chat_template_equals_the_training_prompt(processor) -> None:  # type: ignore[no-untyped-def]
+def test_chat_template_equals_the_training_prompt(processor: Any) -> None:
     question = held_out(1, VALIDATION_SEED)[0]
     content = [{"type": "image", "image": question.image}, {"type": "text", "text": question.text}]
     chat = processor.apply_chat_template(
@@ -85,19 +86,19 @@ def test_chat_template_equals_the_training_prompt(processor) -> None:  # type: i
     assert plain["input_ids"][0].tolist() == expected
 
 
-def test_training_crops_equal_the_processors(processor) -> None:  # type: ignore[no-untyped-def]
+def test_training_crops_equal_the_processors(processor: Any) -> None:
     image = held_out(1, VALIDATION_SEED)[0].image
     made = processor(images=image, text=prompt_text("What?"), return_tensors="pt")
     torch.testing.assert_close(made["pixel_values"][0], crops_of(image), atol=1e-6, rtol=0)
 
 
-def test_a_wide_picture_works_too(processor, model) -> None:  # type: ignore[no-untyped-def]
+def test_a_wide_picture_works_too(processor, model) -> None:
     image = held_out(1, VALIDATION_SEED)[0].image.resize((300, 150))
     inputs = processor(images=image, text=prompt_text("Which digit is shown?"), return_tensors="pt")
     assert model.generate(**inputs, do_sample=False).shape[1] > inputs["input_ids"].shape[1]
 
 
-def test_batches_answer_as_single_questions_do(processor, model) -> None:  # type: ignore[no-untyped-def]
+def test_batches_answer_as_single_questions_do(processor, model) -> None:
     questions = held_out(4, VALIDATION_SEED)
     texts = [prompt_text(question.text) for question in questions]
     images = [question.image for question in questions]

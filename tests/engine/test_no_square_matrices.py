@@ -29,6 +29,17 @@ TOWER = VisionShape(
 )
 
 
+LONG_SHAPE = ModelShape(
+    name="long",
+    family="llava_next",
+    decoder=DECODER,
+    vision=TOWER,
+    projector=two_layers(TOWER, DECODER),
+    tiling="anyres",
+    grids_px=((1008, 1008),),
+)
+
+
 class Shapes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -45,16 +56,7 @@ class Shapes(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def long_prompt() -> tuple[Adapter, Prepared]:
-    shape = ModelShape(
-        name="long",
-        family="llava_next",
-        decoder=DECODER,
-        vision=TOWER,
-        projector=two_layers(TOWER, DECODER),
-        tiling="anyres",
-        grids_px=((1008, 1008),),
-    )
-    adapter = load(Entry(shape=shape), "random", device="meta")
+    adapter = load(Entry(shape=LONG_SHAPE), "random", device="meta")
     return adapter, adapter.prepare(Workload(image_size=(1000, 1000)))  # type: ignore[call-arg]
 
 
@@ -68,10 +70,20 @@ def test_no_policy_needs_the_square(name: str, long_prompt: tuple[Adapter, Prepa
         check_fit(policy, prepared.scene)
     except (UnsupportedError, ParameterError) as refusal:
         pytest.skip(refusal.message)
-    if policy.data_decided:
-        pytest.skip("needs data, and the meta device has none")
     with Shapes() as shapes:
         run_request(adapter, policy, prepared, NoClock(), 2)
+    assert not shapes.square
+
+
+def test_nor_does_one_whose_exit_the_data_decide() -> None:
+    """With numbers, since the meta device has none to decide by."""
+    adapter = load(Entry(shape=LONG_SHAPE), "random")
+    prepared = adapter.prepare(Workload(image_size=(1000, 1000)))  # type: ignore[call-arg]
+    policy = policies.build("todre", stages="2")
+    assert policy.data_decided
+    with Shapes() as shapes:
+        outcome = run_request(adapter, policy, prepared, NoClock(), 1)
+    assert outcome.per_layer[0] > LONG
     assert not shapes.square
 
 
