@@ -35,6 +35,9 @@ BROKEN_EDITS: dict[str, tuple[Callable[[], Any], str]] = {
     "values of another kind": (lambda: Edit(KEEP, values=torch.zeros(2, 3, 4).double()), "of torch.float64"),
     "a list of values": (lambda: Edit(KEEP, values=[1]), "Edit.values is list"),  # type: ignore[arg-type]
     "extras of another width": (lambda: Edit(KEEP, extra=torch.zeros(2, 1, 5)), "Edit.extra is (2, 1, 5)"),
+    "a pivot that was dropped long ago": (lambda: Edit(KEEP, pivot=torch.tensor([0, 6])), "Edit.pivot"),
+    "a pivot for one sample of two": (lambda: Edit(KEEP, pivot=torch.tensor([0])), "Edit.pivot"),
+    "a pivot of no tensor": (lambda: Edit(KEEP, pivot=0), "Edit.pivot"),  # type: ignore[arg-type]
     "everything dropped too early": (Edit.drop_all, "before the decoder"),
 }
 
@@ -48,7 +51,7 @@ def test_edits_that_break_their_promise(name: str) -> None:
 
 
 def test_edits_that_hold() -> None:
-    verify(Edit(KEEP, values=torch.zeros(2, 3, 4), extra=torch.zeros(2, 1, 4)), TOKENS)
+    verify(Edit(KEEP, values=torch.zeros(2, 3, 4), extra=torch.zeros(2, 1, 4), pivot=torch.tensor([0, 5])), TOKENS)
     verify(Edit(KEEP.flip(1), reordered=True), TOKENS)
     verify(Edit.drop_all(), TOKENS, may_drop_all=True)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from tokprof.engine.request import run_request
 from tokprof.measure.clock import NoClock
-from tokprof.policies.base import Edit, ImageView, Need, Policy
 from tokprof.show import Stage
 
 if TYPE_CHECKING:
+    from tokprof.engine.stream import Kept
     from tokprof.models.adapter import Adapter, Prepared
+    from tokprof.policies.base import Policy
 
 
 @dataclass(frozen=True)
@@ -23,19 +22,13 @@ class Choices:
 
 
 def choices(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: int = 12) -> Choices:
-    """Of the first sample. Before the decoder, what the policy itself says it keeps; inside, what the engine saw."""
-    watched, seen = _watched(policy)
-    outcome = run_request(adapter, watched, prepared, NoClock(), new_tokens, attention=adapter.attention)
-    total, stages = prepared.layout.count, []
-    before, marked = _before(seen, watched, prepared)
-    if before is not None:
-        stages.append(Stage(f"before the decoder: {len(before)} of {total} tokens", before, marked))
-    for stop, origin in outcome.kept:
-        fixed = prepared.newlines.tolist() if policy.newlines == "keep" and origin.shape[1] else []
-        kept = frozenset(index for index in [*origin[0].tolist(), *fixed] if index >= 0)
-        merged = int((origin[0] < 0).sum())
-        extra = f" and {merged} merged" if merged else ""
-        stages.append(Stage(f"from layer {stop} on: {len(kept)} of {total} tokens{extra}", kept, marked))
+    """Of the first sample, as the engine saw it."""
+    outcome = run_request(adapter, policy, prepared, NoClock(), new_tokens, attention=adapter.attention)
+    total = prepared.layout.count
+    newlines = prepared.newlines.tolist() if policy.newlines == "keep" else []
+    shown = list(range(total)) if policy.newlines == "candidates" else prepared.candidates.tolist()
+    pivot = next((shown[int(kept.pivot[0])] for kept in outcome.kept if kept.pivot is not None), None)
+    stages = [_stage(kept, total, newlines, pivot) for kept in outcome.kept]
     if not stages:
         entering = max(outcome.per_layer)
         fate = "" if entering == total else f", merged into {entering} that stand for no single patch"
@@ -44,44 +37,11 @@ def choices(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: in
     return Choices(tuple(stages), answer)
 
 
-def _watched(policy: Policy) -> tuple[Policy, list[tuple[Edit | None, int | None]]]:
-    """The same policy, which leaves what it decides before the decoder where we can read it."""
-    kind, seen = type(policy), list[tuple[Edit | None, int | None]]()
-    if not policy.edits_image:
-        return policy, seen
-
-    def edit_image(self: Policy, view: ImageView) -> Edit | None:
-        edit = kind.edit_image(self, view)
-        seen.append((edit, _most_salient(self, view)))
-        return edit
-
-    watching = type(kind.__name__, (kind,), {"edit_image": edit_image})
-    watched: Policy = watching(**policy.parameters())
-    return watched, seen
-
-
-def _most_salient(policy: Policy, view: ImageView) -> int | None:
-    """The patch with the most attention (within the thumbnail where there is one): ToDRE's pivot, VisionZip's first."""
-    if Need.SALIENCY not in policy.needs:
-        return None
-    saliency = view.saliency()[0].float()
-    thumbnails = [index for index, block in enumerate(view.scene.layout.blocks) if block.thumbnail]
-    if thumbnails:
-        elsewhere = torch.isin(view.block, torch.tensor(thumbnails, device=view.block.device), invert=True)
-        saliency = saliency.masked_fill(elsewhere, float("-inf"))
-    return int(saliency.argmax())
-
-
-def _before(
-    seen: list[tuple[Edit | None, int | None]], policy: Policy, prepared: Prepared
-) -> tuple[frozenset[int] | None, int | None]:
-    if not seen or seen[0][0] is None or seen[0][0].keep is None:
-        return None, None
-    edit, marked = seen[0]
-    assert edit is not None and edit.keep is not None
-    every = range(prepared.layout.count)
-    candidates = list(every) if policy.newlines == "candidates" else prepared.candidates.tolist()
-    kept = {candidates[index] for index in edit.keep[0].tolist()}
-    if policy.newlines == "keep":
-        kept |= set(every) - set(candidates)
-    return frozenset(kept), None if marked is None else candidates[marked]
+def _stage(kept: Kept, total: int, newlines: list[int], pivot: int | None) -> Stage:
+    """Newline tokens stay as long as anything does."""
+    chosen = kept.origin[0].tolist()
+    left = frozenset(index for index in [*chosen, *(newlines if chosen else ())] if index >= 0)
+    merged = kept.extra + sum(index < 0 for index in chosen)
+    where = "before the decoder" if kept.stop is None else f"from layer {kept.stop} on"
+    extra = f" and {merged} merged" if merged else ""
+    return Stage(f"{where}: {len(left)} of {total} tokens{extra}", left, pivot)

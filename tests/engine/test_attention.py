@@ -87,5 +87,5 @@ def test_the_official_way_selects_the_same(name: str) -> None:
         run_request(adapter, policy, prepared, NoClock(), 2, official_scores=official) for official in (False, True)
     )
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-6)
-    assert [stop for stop, _ in ours.kept] == [stop for stop, _ in theirs.kept]
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ours.kept, theirs.kept, strict=True))
+    assert [kept.stop for kept in ours.kept] == [kept.stop for kept in theirs.kept]
+    assert all(torch.equal(a.origin, b.origin) for a, b in zip(ours.kept, theirs.kept, strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 from tokprof.engine.attention import causal_mask
 from tokprof.engine.cache import KVCache
 from tokprof.engine.decoder_views import LiveDecoderView
-from tokprof.engine.stream import Entering, TokenStream, enter, text_only, verify, whole
+from tokprof.engine.stream import Entering, Kept, TokenStream, enter, text_only, verify, whole
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.policies.base import Need, Policy, Positions
 
@@ -120,7 +120,7 @@ class Prefill:
             if self.checked:
                 verify(edit, stream.visual_tokens(), may_drop_all=True)
             stream.apply(edit, self.mode, self.decoder)
-            stream.kept.append((stop, stream.origin))
+            stream.kept.append(Kept(stop, stream.origin))
         self.clock.enter("prefill")
 
     def _view(self, stop: int, stream: TokenStream) -> LiveDecoderView:

@@ -13,6 +13,7 @@ from tokprof.engine.attention import backend
 from tokprof.engine.compress import compress_then_read
 from tokprof.engine.decode import decode
 from tokprof.engine.prefill import Prefill, finite
+from tokprof.engine.stream import Kept
 from tokprof.engine.vision import VisualIntake
 from tokprof.errors import BrokenPromiseError, WorkloadError
 from tokprof.models.adapter import Adapter, Prepared
@@ -29,7 +30,7 @@ class Outcome:
     per_layer: tuple[int, ...]  # visual tokens that entered each decoder layer
     kv_bytes: int  # after prefill
     kv_lengths: tuple[int, ...]
-    kept: list[tuple[int, Tensor]] = field(default_factory=list)  # (stop, (batch, kept) indices of visual tokens)
+    kept: list[Kept] = field(default_factory=list)  # after each edit, before and inside the decoder
     used: set[Need] = field(default_factory=set)
 
 
@@ -76,7 +77,7 @@ def run_request(
         per_layer=tuple(prefilled.per_layer),
         kv_bytes=kv_bytes,
         kv_lengths=kv_lengths,
-        kept=prefilled.stream.kept,
+        kept=[*intake.kept, *prefilled.stream.kept],
         used=intake.used | prefilled.used,
     )
     if checked:

@@ -18,6 +18,16 @@ def take(tensor: Tensor, index: Tensor) -> Tensor:
     return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[-1]))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an edit left: each token's index among all visual tokens of the prompt, -1 where it stands for no patch."""
+
+    stop: int | None  # None: before the decoder
+    origin: Tensor  # (batch, kept)
+    extra: int = 0  # tokens added before the decoder, which stand for no patch either
+    pivot: Tensor | None = None  # as in the edit: (batch,), among the tokens that the policy was shown
+
+
 @dataclass
 class Entering:
     """Visual tokens on their way into the decoder.
@@ -54,7 +64,7 @@ class TokenStream:
     text: Tensor
     origin: Tensor
     next_position: int
-    kept: list[tuple[int, Tensor]] = field(default_factory=list)  # (stop, origin of what stayed)
+    kept: list[Kept] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -210,10 +220,20 @@ def verify(edit: Edit, tokens: Tensor, *, may_drop_all: bool = False) -> None:
     ordered = keep if not edit.reordered else keep.sort(dim=1).values
     if not bool((ordered[:, 1:] > ordered[:, :-1]).all()):
         raise BrokenPromiseError("Edit.keep is not ascending and unique", "sort it, or say reordered=True")
+    if edit.pivot is not None and not _one_per_sample(edit.pivot, batch, present):
+        raise BrokenPromiseError(
+            f"Edit.pivot is not one of the {present} tokens present per sample", f"a tensor of {batch} integers"
+        )
     _verify_contents("values", edit.values, (batch, keep.shape[1], width), tokens)
     if edit.extra is not None:
         rows = edit.extra.shape[1] if isinstance(edit.extra, Tensor) and edit.extra.dim() == 3 else 1
         _verify_contents("extra", edit.extra, (batch, rows, width), tokens)
+
+
+def _one_per_sample(index: Tensor, batch: int, present: int) -> bool:
+    if not isinstance(index, Tensor) or index.dtype != torch.long or tuple(index.shape) != (batch,):
+        return False
+    return bool(((index >= 0) & (index < present)).all())
 
 
 def _verify_contents(name: str, contents: Tensor | None, shape: tuple[int, ...], tokens: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tokprof.engine.stream import Entering, take, verify
+from tokprof.engine.stream import Entering, Kept, take, verify
 from tokprof.engine.vision_views import LiveImageView, LiveVisionView
 from tokprof.models.adapter import Adapter, Prepared, VisionStates
 from tokprof.policies.base import Edit, Need, Policy, Scene
@@ -35,6 +35,7 @@ class VisualIntake:
         self.checked, self.official = checked, official_scores
         self.scene: Scene = prepared.scene.seen_by(policy)
         self.used: set[Need] = set()
+        self.kept: list[Kept] = []
 
     def run(self) -> Tensor | Entering:
         """Every visual token as (batch, visual, width), or what is left of them."""
@@ -70,21 +71,19 @@ class VisualIntake:
         edit = self._ask(states, features)
         batch = features.shape[0]
         origin = self.prepared.candidates.expand(batch, -1)
-        extra = None
         if edit is not None:
             assert edit.keep is not None
             origin = origin.gather(1, edit.keep)
             features = edit.values if edit.values is not None else take(features, edit.keep)
-            extra = edit.extra
         self.clock.enter("project")
         entering = Entering(self.adapter.project(features), origin)
-        if edit is not None and extra is not None:
-            entering.extra, entering.extra_first = self.adapter.project(extra), edit.extra_first
+        if edit is not None and edit.extra is not None:
+            entering.extra, entering.extra_first = self.adapter.project(edit.extra), edit.extra_first
         if self.scene.fixed:
             newline = self.adapter.newline()
             entering.fixed = newline.expand(batch, self.scene.fixed, -1)
             entering.fixed_origin = self.prepared.newlines.expand(batch, -1)
-        return _in_order(entering, edit)
+        return self._entered(entering, edit)
 
     def _project_then_select(self, states: VisionStates) -> Entering:
         self.clock.enter("project")
@@ -107,7 +106,7 @@ class VisualIntake:
         if self.scene.fixed:
             entering.fixed = every[:, self.prepared.newlines]
             entering.fixed_origin = self.prepared.newlines.expand(batch, -1)
-        return _in_order(entering, edit)
+        return self._entered(entering, edit)
 
     def _all_origins(self) -> Tensor:
         return self.prepared.visual_index.new_ones(self.scene.layout.count).cumsum(0) - 1
@@ -118,14 +117,16 @@ class VisualIntake:
         self._note(view.used, edit, tokens)
         return edit
 
+    def _entered(self, entering: Entering, edit: Edit | None) -> Entering:
+        """Note what the edit left. Contents keep the order of a reordering edit, places are the sorted ones."""
+        if edit is not None:
+            extra = 0 if entering.extra is None else entering.extra.shape[1]
+            self.kept.append(Kept(None, entering.origin, extra, edit.pivot))
+            if edit.reordered:
+                entering.origin = entering.origin.sort(dim=1).values
+        return entering
+
     def _note(self, used: set[Need], edit: Edit | None, tokens: Tensor) -> None:
         self.used |= used
         if self.checked and edit is not None:
             verify(edit, tokens)
-
-
-def _in_order(entering: Entering, edit: Edit | None) -> Entering:
-    """A reordering edit: contents keep its order, places are the sorted ones."""
-    if edit is not None and edit.reordered:
-        entering.origin = entering.origin.sort(dim=1).values
-    return entering

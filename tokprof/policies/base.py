@@ -55,6 +55,7 @@ class Edit:
     `extra`: (batch, extra, width), tokens that stand for no single patch (a class token, a remainder),
     placed behind the kept ones, or before them with `extra_first`; only before the decoder.
     `sizes`: (batch, kept), how many patches each token stands for (merging inside the vision tower).
+    `pivot`: (batch,), the token the choice began with, among those shown; only for pictures of it.
     `keep=None` drops every visual token, newline tokens too.
     """
 
@@ -64,6 +65,7 @@ class Edit:
     extra_first: bool = False
     reordered: bool = False
     sizes: Tensor | None = None
+    pivot: Tensor | None = None
 
     @staticmethod
     def top(scores: Tensor, count: int) -> Edit:

@@ -134,7 +134,8 @@ class ToDRE(Policy):
         saliency = view.saliency(self.pivot_layer)
         pivot = _in_thumbnails(saliency, view).argmax(dim=1)
         count = self.kept(view.scene)
-        return Edit(choose_diverse(view.tokens, pivot, count, "k-center" if self.variant == "v1" else "max-sum"))
+        kept = choose_diverse(view.tokens, pivot, count, "k-center" if self.variant == "v1" else "max-sum")
+        return Edit(kept, pivot=pivot)
 
     def edit_decoder(self, view: DecoderView) -> Edit | None:
         if self.exit_layer is not None:
