@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tokprof.errors import ParameterError
 from tokprof.policies import build
-from tokprof.policies.base import DecoderView, Edit, ImageView, Need, Plan, Policy, Positions, Scene, segments
+from tokprof.policies.base import DecoderView, Edit, ImageView, Plan, Policy, Positions, Scene, segments
 from tokprof.policies.shares import rounded
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class Random(Policy):
 
     @property
     def edits_image(self) -> bool:
-        if self._other:
-            return self._other.edits_image or Need.TOWER_TOKENS in self._other.needs
-        return self.mode == "pre"
+        return self._other is not None or self.mode == "pre"
 
     def check(self, scene: Scene) -> None:
         if self._other:
