@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 
 from tokprof import policies
 from tokprof.choices import choices
-from tokprof.layout import image_layout, video_layout
+from tokprof.layout import image_layout, smaller, video_layout
 from tokprof.models import catalog, load
 from tokprof.models.adapter import Adapter
 from tokprof.recipe import Workload
-from tokprof.show import Stage, greyed, sheet, token_boxes
+from tokprof.show import Stage, as_seen, greyed, sheet, token_boxes
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,18 @@ def test_newlines_have_no_rectangle() -> None:
     assert sum(box is None for box in boxes) == grid.rows and boxes[grid.cols] is None
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.3])
 @pytest.mark.parametrize("size", [(640, 480), (300, 700)])
-def test_the_model_sees_a_patch_where_its_rectangle_is(demo: Adapter, size: tuple[int, int], tmp_path: Path) -> None:
+def test_the_model_sees_a_patch_where_its_rectangle_is(
+    demo: Adapter, size: tuple[int, int], scale: float, tmp_path: Path
+) -> None:
     """One patch painted white on black: of all that the processor hands the tower, that patch is the brightest."""
-    layout = image_layout(demo.shape, [size])
+    seen_size = smaller(demo.shape, size, scale) if scale < 1 else size
+    layout = image_layout(demo.shape, [seen_size])
     tiles, patches, start = layout.column("tile"), layout.column("patch"), 0
     side, pixels = demo.shape.vision.side, demo.shape.vision.patch_px
     for block in layout.blocks:
-        boxes = token_boxes(block, size, demo.shape)
+        boxes = token_boxes(block, size, demo.shape, seen_size)
         for token in range(3, block.count, 97):
             box = boxes[token]
             if box is None:
@@ -76,12 +80,30 @@ def test_the_model_sees_a_patch_where_its_rectangle_is(demo: Adapter, size: tupl
             picture.paste((255, 255, 255), box)
             path = tmp_path / "patch.png"
             picture.save(path)
-            prepared = demo.prepare(Workload(images=(str(path),)))  # type: ignore[call-arg]
+            prepared = demo.prepare(Workload(images=(str(path),), scale=scale))  # type: ignore[call-arg]
             seen = demo.tiles(prepared).mean(dim=1)  # type: ignore[attr-defined]
             seen = seen.unflatten(1, (side, pixels)).unflatten(3, (side, pixels)).mean(dim=(2, 4)).flatten(1)
             tile = tiles[start + token]
             assert int(seen[tile].argmax()) == patches[start + token], (block, token)
         start += block.count
+
+
+def test_a_shrunk_picture_is_drawn_as_coarse_as_the_model_got_it() -> None:
+    """Every pixel inside a patch is one of the shrunk picture's, the patches are outlined where the boxes say."""
+    shape, size = catalog.find("qwen2-vl-7b").shape, (640, 480)
+    picture = coloured(size)
+    given = picture.resize(smaller(shape, size, 0.5))
+    (block,) = image_layout(shape, [given.size]).blocks
+    boxes = token_boxes(block, size, shape, given.size)
+    drawn = as_seen(picture, given, boxes)
+    colours = set(given.getdata())
+    for box in boxes:
+        assert box is not None
+        left, top, right, bottom = box
+        assert set(drawn.crop((left + 1, top + 1, right - 1, bottom - 1)).getdata()) <= colours
+        edge = (drawn.crop((left, top, right, top + 1)), drawn.crop((left, bottom - 1, right, bottom)))
+        assert all(set(line.getdata()) == {(255, 255, 255)} for line in edge)
+    assert as_seen(picture, picture, boxes) is picture
 
 
 def test_grey_is_where_the_indices_say_to_the_pixel() -> None:
@@ -150,14 +172,40 @@ def test_the_command_writes_one_picture_per_method(tmp_path: Path) -> None:
     drawing = Image.new("RGB", (200, 120), "teal")
     ImageDraw.Draw(drawing).ellipse((40, 20, 120, 100), fill="orange")
     drawing.save(photo)
-    words = ["show", "--image", str(photo), "--method", "todre,fastv", "--keep", "0.1", "-o", str(tmp_path / "out")]
+    words = [
+        "show",
+        "--image",
+        str(photo),
+        "--method",
+        "todre,fastv,downsample",
+        "--keep",
+        "0.1",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(build_app(), words)
     assert result.exit_code == 0, result.output
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["fastv_keep=0.1.png", "todre_keep=0.1.png"]
+    assert names == ["downsample_keep=0.1.png", "fastv_keep=0.1.png", "todre_keep=0.1.png"]
     assert Image.open(tmp_path / "out" / names[0]).width > 300
 
 
 def test_a_method_that_compresses_in_the_decoder_is_shown_too(demo: Adapter) -> None:
     prepared = demo.prepare(Workload())  # type: ignore[call-arg]
     assert choices(demo, policies.build("voco_llama"), prepared, new_tokens=2).stages
+
+
+@pytest.mark.parametrize("newlines", ["keep", "candidates"])
+def test_the_pivot_is_the_one_that_the_method_began_with(demo: Adapter, newlines: str) -> None:
+    """k-center keeps its pivot, so with room for one token that token is the pivot, wherever newlines lie."""
+    prepared = demo.prepare(Workload())  # type: ignore[call-arg]
+    one = policies.build("todre", keep=1.01 / prepared.layout.patches, newlines=newlines, stages="1")
+    stage = choices(demo, one, prepared, new_tokens=1).stages[0]
+    fixed = set(prepared.newlines.tolist()) if newlines == "keep" else set()
+    assert set(stage.kept) - fixed == {stage.marked}
+
+
+def test_tokens_that_stand_for_no_patch_are_counted_apart(demo: Adapter) -> None:
+    prepared = demo.prepare(Workload())  # type: ignore[call-arg]
+    stage = choices(demo, policies.build("visionzip", keep=0.25), prepared, new_tokens=1).stages[0]
+    assert stage.title.startswith("before the decoder: ") and stage.title.endswith("merged")

@@ -1,8 +1,9 @@
 """Pictures with the dropped patches greyed: a pure function of layout, kept indices and pictures. No torch.
 
 A token's rectangle is where its patch came from in the picture as it was before any resizing:
-through the thumbnail, through tiles and their padding, through a centre crop, or through a grid that
-was pooled or merged. A newline token shows nothing and has no rectangle.
+through the thumbnail, through tiles and their padding, through a centre crop, through a grid that was
+pooled or merged, and from the smaller picture that a method asked for. A newline token shows nothing
+and has no rectangle.
 """
 
 from __future__ import annotations
@@ -36,9 +37,19 @@ class Stage:
     marked: int | None = None
 
 
-def token_boxes(block: Block, size: tuple[int, int], shape: ModelShape) -> list[Box | None]:
-    """The rectangle of each token of a block in its picture of (width, height), in sequence order."""
-    across, down = _edges(block, size, shape)
+def token_boxes(
+    block: Block, size: tuple[int, int], shape: ModelShape, seen: tuple[int, int] | None = None
+) -> list[Box | None]:
+    """The rectangle of each token of a block in its picture of (width, height), in sequence order.
+
+    `seen`: the size at which the model was given that picture, where it was shrunk beforehand.
+    """
+    spans = _spans(block, seen or size, shape)
+    counts = (block.cols, block.rows)
+    across, down = (
+        _even(count, span, given, original)
+        for count, span, given, original in zip(counts, spans, seen or size, size, strict=True)
+    )
     boxes: list[Box | None] = []
     for row, col in block.tokens():
         if col < 0:
@@ -49,21 +60,21 @@ def token_boxes(block: Block, size: tuple[int, int], shape: ModelShape) -> list[
     return boxes
 
 
-def _edges(block: Block, size: tuple[int, int], shape: ModelShape) -> tuple[list[int], list[int]]:
-    """Where columns and rows of tokens begin and end, in pixels of the picture."""
+Span = tuple[float, float]
+
+
+def _spans(block: Block, size: tuple[int, int], shape: ModelShape) -> tuple[Span, Span]:
+    """From where to where a block looks at a picture, across and down, in pixels of that picture."""
     width, height = size
-    if block.tiles > 1:
-        return _grid_edges(block, size, shape.vision.patch_px)
+    if block.tiles > 1 or block.left or block.top:
+        return _grid_spans(block, size, shape.vision.patch_px)
     if shape.tiling == "single":  # resized by its shorter side, then cut to the square in the middle
         side = min(size)
-        return (
-            _even(block.cols, (width - side) / 2, (width + side) / 2, width),
-            _even(block.rows, (height - side) / 2, (height + side) / 2, height),
-        )
-    return _even(block.cols, 0, width, width), _even(block.rows, 0, height, height)
+        return ((width - side) / 2, (width + side) / 2), ((height - side) / 2, (height + side) / 2)
+    return (0, width), (0, height)
 
 
-def _grid_edges(block: Block, size: tuple[int, int], patch_px: int) -> tuple[list[int], list[int]]:
+def _grid_spans(block: Block, size: tuple[int, int], patch_px: int) -> tuple[Span, Span]:
     """Through tiles: the picture was resized to fit, padded on both sides, and its padding cut off again."""
     width, height = size
     wide, tall = block.tile_cols * block.side * patch_px, block.tile_rows * block.side * patch_px
@@ -71,22 +82,18 @@ def _grid_edges(block: Block, size: tuple[int, int], patch_px: int) -> tuple[lis
         new_width, new_height = wide, min(math.ceil(height * wide / width), tall)
     else:
         new_width, new_height = min(math.ceil(width * tall / height), wide), tall
-    pad_left, pad_top = (wide - new_width) // 2, (tall - new_height) // 2
 
-    def edges(count: int, cut: int, whole: int, pad: int, resized: int, original: int) -> list[int]:
-        first, last = cut * patch_px, (whole - cut) * patch_px
-        scale = original / resized
-        return _even(count, (first - pad) * scale, (last - pad) * scale, original)
+    def span(cut: int, whole: int, resized: int, original: int) -> Span:
+        pad, scale = (whole - resized) // 2, original / resized
+        return (cut * patch_px - pad) * scale, (whole - cut * patch_px - pad) * scale
 
-    return (
-        edges(block.cols, block.left, block.tile_cols * block.side, pad_left, new_width, width),
-        edges(block.rows, block.top, block.tile_rows * block.side, pad_top, new_height, height),
-    )
+    return span(block.left, wide, new_width, width), span(block.top, tall, new_height, height)
 
 
-def _even(count: int, first: float, last: float, limit: int) -> list[int]:
-    """`count` equal steps from first to last, as pixels inside the picture."""
-    return [min(max(round(first + (last - first) * step / count), 0), limit) for step in range(count + 1)]
+def _even(count: int, span: Span, given: int, original: int) -> list[int]:
+    """`count` equal steps through a span of a picture of `given` pixels, as whole pixels of the original."""
+    first, last = (end * original / given for end in span)
+    return [min(max(round(first + (last - first) * step / count), 0), original) for step in range(count + 1)]
 
 
 def greyed(picture: Image, boxes: Sequence[Box | None], kept: Collection[int], marked: int | None = None) -> Image:
@@ -109,6 +116,20 @@ def greyed(picture: Image, boxes: Sequence[Box | None], kept: Collection[int], m
     return drawn
 
 
+def as_seen(picture: Image, given: Image, boxes: Sequence[Box | None]) -> Image:
+    """A picture that was shrunk for the model: as coarse as the model got it, with its patches' edges."""
+    if given.size == picture.size:
+        return picture
+    from PIL import Image, ImageDraw
+
+    coarse = given.resize(picture.size, Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(coarse)
+    for box in boxes:
+        if box is not None:
+            draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=PAPER)
+    return coarse
+
+
 def sheet(
     pictures: Sequence[Image],
     layout: VisualLayout,
@@ -116,11 +137,15 @@ def sheet(
     stages: Sequence[Stage],
     title: str,
     answer: str = "",
+    seen: Sequence[Image] | None = None,
 ) -> Image:
-    """One row of panels per stage, one panel per block (thumbnail, grid, frame), the answer under them."""
+    """One row of panels per stage, one panel per block (thumbnail, grid, frame), the answer under them.
+
+    `seen`: the pictures as the model was given them, where a method asked for smaller ones.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    rows = [(stage, _panels(pictures, layout, shape, stage)) for stage in stages]
+    rows = [(stage, _panels(pictures, seen or pictures, layout, shape, stage)) for stage in stages]
     width = max(sum(panel.width + GAP for panel in panels) + GAP for _, panels in rows)
     lines = _wrapped([title], width) + (_wrapped([f"“{answer}”"], width) if answer else [])
     height = sum(max(panel.height for panel in panels) + LINE + GAP for _, panels in rows) + LINE * len(lines) + 2 * GAP
@@ -150,7 +175,9 @@ def _wrapped(texts: Sequence[str], width: int) -> list[str]:
     return [line for text in texts for line in wrap(text, max((width - 2 * GAP) // 7, 20))]
 
 
-def _panels(pictures: Sequence[Image], layout: VisualLayout, shape: ModelShape, stage: Stage) -> list[Image]:
+def _panels(
+    pictures: Sequence[Image], seen: Sequence[Image], layout: VisualLayout, shape: ModelShape, stage: Stage
+) -> list[Image]:
     starts = [sum(block.count for block in layout.blocks[:index]) for index in range(len(layout.blocks))]
     video = len({block.frame for block in layout.blocks}) > 1
     count = len(layout.blocks)
@@ -160,12 +187,14 @@ def _panels(pictures: Sequence[Image], layout: VisualLayout, shape: ModelShape, 
     panels = []
     for index in shown:
         block, start = layout.blocks[index], starts[index]
-        picture = pictures[block.frame if video else block.image]
+        which = block.frame if video else block.image
+        picture, given = pictures[which], seen[which]
         inside = [token - start for token in stage.kept if start <= token < start + block.count]
         marked = (
             stage.marked - start if stage.marked is not None and start <= stage.marked < start + block.count else None
         )
-        drawn = greyed(picture, token_boxes(block, picture.size, shape), inside, marked)
+        boxes = token_boxes(block, picture.size, shape, given.size)
+        drawn = greyed(as_seen(picture, given, boxes), boxes, inside, marked)
         width = PANEL_WIDTH // 2 if block.thumbnail or video else PANEL_WIDTH
         panels.append(drawn.resize((width, max(1, round(width * picture.height / picture.width)))))
     return panels

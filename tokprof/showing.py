@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokprof.choices import choices
 from tokprof.errors import InputError
-from tokprof.resolve import Ready
+from tokprof.resolve import Ready, scaled
 from tokprof.show import sheet
 from tokprof.workload import request_of
 
@@ -32,11 +32,17 @@ def draw_all(cells: Sequence[Ready], folder: Path) -> Iterator[tuple[Path, str]]
     pictures = request_of(workload, first.entry).samples[0]
     folder.mkdir(parents=True, exist_ok=True)
     for ready in cells:
-        found = choices(adapter, ready.policy, prepared)
+        smaller = scaled(workload, ready.policy, ready.scene)
+        shrunk = smaller is not workload
+        asked = adapter.prepare(smaller) if shrunk else prepared
+        seen = request_of(smaller, first.entry).samples[0] if shrunk else pictures
+        found = choices(adapter, ready.policy, asked)
         given = "_".join(f"{name}={value}" for name, value in ready.cell.method.parameters.items())
         name = f"{ready.policy.name}_{given}".replace("/", "-").rstrip("_")
         title = f"{ready.policy.name} {given.replace('_', ', ')} · {adapter.shape.name}, {adapter.weights}"
-        drawn = sheet(pictures, prepared.layout, adapter.shape, found.stages, title, found.answer)
+        if shrunk:
+            title += f" · shrunk to {seen[0].width} by {seen[0].height} pixels, else {prepared.layout.count} tokens"
+        drawn = sheet(pictures, asked.layout, adapter.shape, found.stages, title, found.answer, seen)
         path = folder / f"{name}.png"
         try:
             drawn.save(path)
