@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,16 @@ from tokprof.demo.questions import KINDS
 CAPTION_SHARES = (0.3, 0.1, 0.4, 0.2)
 
 
+# visual tokens, how many to keep, lots → their places, ascending
+Choose = Callable[[Tensor, int, np.random.Generator], Tensor]
+
+
+def any_subset(visual: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """Every subset of a size is equally likely, so that no method's habit is practised."""
+    chosen = np.sort(rng.random(visual.shape[:2]).argsort(axis=1)[:, :size], axis=1)
+    return torch.from_numpy(chosen).to(visual.device)
+
+
 @dataclass
 class Learner:
     """The model, the head that is thrown away, and what moves their weights."""
@@ -30,6 +41,7 @@ class Learner:
     model: LlavaNextForConditionalGeneration
     heads: CaptionHeads
     optimisers: list[torch.optim.Optimizer]
+    choose: Choose = any_subset
 
     def state(self) -> dict[str, object]:
         return {
@@ -119,7 +131,7 @@ def _losses(
     if not stage.answers:
         return loss, Outcome(float(loss.detach()), 0, nothing, nothing)
     visual = lay_out(learner.model, seen.patches, crops)
-    visual, places = drop(visual, stage, step, rng)
+    visual, places = drop(visual, stage, step, rng, learner.choose)
     hidden = answer_hidden(learner.model, visual, places, batch.tokens)
     wanted = batch.labels != IGNORED
     logits = learner.model.lm_head(hidden[wanted]).float()
@@ -131,8 +143,10 @@ def _losses(
     return loss, Outcome(float(loss.detach()), visual.shape[1], right, asked)
 
 
-def drop(visual: Tensor, stage: Stage, step: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Perhaps keep a subset of the visual tokens, every subset of a size equally likely.
+def drop(
+    visual: Tensor, stage: Stage, step: int, rng: np.random.Generator, choose: Choose = any_subset
+) -> tuple[Tensor, Tensor]:
+    """Perhaps keep a subset of the visual tokens.
 
     Returns the tokens and their places, `(batch, present + 1)`; see `answer_hidden`.
     """
@@ -144,8 +158,7 @@ def drop(visual: Tensor, stage: Stage, step: int, rng: np.random.Generator) -> t
     if not late or drawn[0] >= stage.dropped_share or size >= count:
         every = torch.arange(count, device=visual.device).expand(batch, -1)
         return visual, functional.pad(every, (0, 1), value=room)
-    chosen = np.sort(rng.random((batch, count)).argsort(axis=1)[:, :size], axis=1)
-    kept = torch.from_numpy(chosen).to(visual.device)
+    kept = choose(visual, size, rng)
     subset = visual.gather(1, kept.unsqueeze(2).expand(-1, -1, width))
     if drawn[1] < stage.compacted_share:
         return subset, torch.arange(size + 1, device=visual.device).expand(batch, -1)

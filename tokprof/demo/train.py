@@ -42,30 +42,35 @@ def train(plan: Plan, out: Path, device: str = "cpu", quiet: bool = False) -> Le
     """Run the plan, or what is left of it; checkpoint and log go to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     learner, at_stage, at_step = _begin(plan, out, device)
-    with _progress(quiet) as progress:
-        for number, stage in enumerate(plan.stages):
-            if number < at_stage:
-                continue
-            first = at_step if number == at_stage else 0
-            if first == 0:
-                learner.optimisers = build_optimisers([learner.model, learner.heads], stage)
-            bar = progress.add_task(stage.name, total=stage.steps, completed=first, loss="")
-            window: list[Outcome] = []
-            for step in range(first, stage.steps):
-                rng = step_generator(plan.seed, number, step)
-                batch = _to(device, draw_batch(stage, rng))
-                window.append(learn(learner, plan, stage, step, batch, rng))
-                progress.update(bar, advance=1, loss=f"loss {window[-1].loss:.3f}")
-                done = step + 1
-                if done % LOG_EVERY == 0 or done == stage.steps:
-                    _log(out, summary(stage, done, window))
-                    window = []
-                if done % SAVE_EVERY == 0 and done < stage.steps:
-                    _save(out, plan, learner, number, done)
-            _save(out, plan, learner, number + 1, 0)
+    with progress_bars(quiet) as progress:
+        for number in range(at_stage, len(plan.stages)):
+            run_stage(learner, plan, number, out, device, progress, first=at_step if number == at_stage else 0)
             if _tiles_are_next(plan, number):
                 write_overview_folder(out / "llava", learner.model, provenance(plan, device))
     return learner
+
+
+def run_stage(
+    learner: Learner, plan: Plan, number: int, out: Path, device: str, progress: Progress, first: int = 0
+) -> None:
+    """One stage, from its step `first` on."""
+    stage = plan.stages[number]
+    if first == 0:
+        learner.optimisers = build_optimisers([learner.model, learner.heads], stage)
+    bar = progress.add_task(stage.name, total=stage.steps, completed=first, loss="")
+    window: list[Outcome] = []
+    for step in range(first, stage.steps):
+        rng = step_generator(plan.seed, number, step)
+        batch = _to(device, draw_batch(stage, rng))
+        window.append(learn(learner, plan, stage, step, batch, rng))
+        progress.update(bar, advance=1, loss=f"loss {window[-1].loss:.3f}")
+        done = step + 1
+        if done % LOG_EVERY == 0 or done == stage.steps:
+            log(out, summary(stage, done, window))
+            window = []
+        if done % SAVE_EVERY == 0 and done < stage.steps:
+            _save(out, plan, learner, number, done)
+    _save(out, plan, learner, number + 1, 0)
 
 
 def _tiles_are_next(plan: Plan, number: int) -> bool:
@@ -74,7 +79,7 @@ def _tiles_are_next(plan: Plan, number: int) -> bool:
     return not plan.stages[number].tiled and any(stage.tiled for stage in following)
 
 
-def _progress(quiet: bool) -> Progress:
+def progress_bars(quiet: bool) -> Progress:
     return Progress(
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -134,7 +139,7 @@ def _begin(plan: Plan, out: Path, device: str) -> tuple[Learner, int, int]:
     learner = Learner(model, heads.to(device), [])
     checkpoint = out / "checkpoint.pt"
     if not checkpoint.exists():
-        _log(out, {"started": True, **provenance(plan, device)})
+        log(out, {"started": True, **provenance(plan, device)})
         return learner, 0, 0
     saved = torch.load(checkpoint, map_location=device, weights_only=True)
     if (saved["plan"], saved["seed"]) != (plan.hash(), plan.seed):
@@ -156,7 +161,7 @@ def _save(out: Path, plan: Plan, learner: Learner, stage: int, step: int) -> Non
     unfinished.replace(out / "checkpoint.pt")
 
 
-def _log(out: Path, line: dict[str, Any]) -> None:
+def log(out: Path, line: dict[str, Any]) -> None:
     line = {**line, "at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     with (out / "training.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
