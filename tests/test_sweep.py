@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import tokprof
 from tests.records import make_record
 from tokprof import profiler, resolve
 from tokprof.errors import MachineError
-from tokprof.recipe import Cell, Measurement, Method, Recipe, Workload
-from tokprof.record import Failure, RunRecord, cell_key
+from tokprof.models import catalog
+from tokprof.recipe import Cell, Measurement, Method, Recipe, Setting, Workload
+from tokprof.record import Failure, RunRecord, cell_key, read_records
+from tokprof.sources import changed, sources_of
 from tokprof.sweep import Listener, Store, Sweep, cells_of, measure_cells, run
 
 
@@ -47,7 +52,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
 
 
 def made(cell: Cell) -> RunRecord:
-    return make_record(cell.method.name, keep=0.25).model_copy(update={"cell": cell, "key": cell_key(cell)})
+    update = {"cell": cell, "key": cell_key(cell), "sources": sources_of(cell)}
+    return make_record(cell.method.name, keep=0.25).model_copy(update=update)
 
 
 def test_a_finished_cell_is_never_measured_again(tmp_path: Path, pretend: Callable[[Measure], None]) -> None:
@@ -141,3 +147,117 @@ def test_a_real_cell_here(tmp_path: Path) -> None:
     measure_cells(cells, Store(tmp_path), Listener())
     found = Store(tmp_path).read(cell_key(cells[0]))
     assert isinstance(found, RunRecord) and found.policy.method == "fastv"
+    assert found.sources == sources_of(cells[0])
+
+
+MINE = """
+from dataclasses import dataclass
+from tokprof.policies.random import Random
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Random):
+    name = "mine"
+"""
+
+
+def own(folder: Path) -> Cell:
+    """A cell whose method, weights and picture are all files of the user's own."""
+    (folder / "mine.py").write_text(MINE)
+    (folder / "picture.png").write_bytes(bundled_picture_file().read_bytes())
+    shutil.copytree(catalog.find("demo").folder or "", folder / "weights", dirs_exist_ok=True)
+    return Cell(
+        model="demo",
+        method=Method(name=str(folder / "mine.py"), parameters={"keep": 0.5}),
+        workload=Workload(images=(str(folder / "picture.png"),)),  # type: ignore[call-arg]
+        setting=Setting(weights=str(folder / "weights")),
+        measurement=Measurement(rounds=2),  # type: ignore[call-arg]
+    )
+
+
+def bundled_picture_file() -> Path:
+    return Path(tokprof.__file__).parent / "pictures" / "table.png"
+
+
+def other_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mine.py").write_text(MINE + "# a comment\n")
+
+
+def other_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (weights,) = (folder / "weights").glob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))  # of the same size
+
+
+def other_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = bundled_picture_file().with_name("window.png")
+    (folder / "picture.png").write_bytes(bundled.read_bytes())
+
+
+def other_tokprof(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokprof.sources.__version__", "9.9")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_method, "another version of the method's file"),
+        (other_weights, "other files of the model"),
+        (other_picture, "other pictures"),
+        (other_tokprof, "another tokprof"),
+    ],
+)
+def test_what_was_made_with_something_else_is_measured_anew(
+    tmp_path: Path,
+    pretend: Callable[[Measure], None],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path, pytest.MonkeyPatch], None],
+    said: str,
+) -> None:
+    pretend(made)
+    cells, store = [own(tmp_path), *cells_of([recipe(0.5)])], Store(tmp_path / "results")
+    run(Sweep(cells, store), Listener())
+    assert not Sweep(cells, store).stale and not Sweep(cells, store).open
+    change(tmp_path, monkeypatch)
+    again = Sweep(cells, store)
+    assert again.stale[cell_key(cells[0])] == [said]
+    assert again.open == (cells if change is other_tokprof else cells[:1])
+    run(again, Listener())
+    assert not Sweep(cells, store).open and not Sweep(cells, store).stale
+
+
+def test_a_failure_whose_cause_was_mended_is_measured_again(
+    tmp_path: Path, pretend: Callable[[Measure], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(made)
+    cell, store = own(tmp_path), Store(tmp_path / "results")
+    (tmp_path / "mine.py").write_text("1 / 0")
+    run(Sweep([cell], store), Listener())
+    assert "ZeroDivisionError" in Sweep([cell], store).results().failures[0].reason
+    assert not Sweep([cell], store).open
+    other_method(tmp_path, monkeypatch)
+    run(Sweep([cell], store), Listener())
+    assert Sweep([cell], store).results().records
+
+
+def test_a_result_of_before_sources_were_noted_is_readable_and_measured_anew(
+    tmp_path: Path, pretend: Callable[[Measure], None]
+) -> None:
+    pretend(made)
+    (cell,) = cells_of([recipe(0.5)])
+    old = made(cell).model_dump(mode="json", exclude={"sources"})
+    file = {"kind": "tokprof.records", "schema_version": 1, "records": [old], "failures": []}
+    path = Store(tmp_path).path(cell_key(cell))
+    path.write_text(json.dumps(file))
+    assert read_records(path).records[0].sources == {}
+    assert Sweep([cell], Store(tmp_path)).open == [cell]
+
+
+def test_what_a_method_was_when_it_was_read_counts(tmp_path: Path) -> None:
+    """A file that changes while it is being measured leaves a record of the old one."""
+    cell = own(tmp_path)
+    ready = resolve.ready(cell)
+    (tmp_path / "mine.py").write_text(MINE + "# later\n")
+    assert changed({**ready.sources, "model": sources_of(cell)["model"]}, sources_of(cell))
+    failure = profiler.failure_of(cell, MachineError("no", ""), ready.sources)
+    assert changed(failure.sources, sources_of(cell))

@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.records import make_record
+from tokprof import __version__
 from tokprof.cli import build_app
+from tokprof.cli.sweeping import chosen_recipes
 from tokprof.errors import TokprofError
 from tokprof.recipe_file import bundled
+from tokprof.record import cell_key
+from tokprof.sources import sources_of
+from tokprof.sweep import Store
 
 
 def call(*words: str) -> str:
@@ -36,6 +42,19 @@ def test_a_cell_that_makes_no_sense_is_said_in_the_dry_run(tmp_path: Path) -> No
     recipe.write_text("model: demo\nmethods:\n  - {method: todre, exit_layer: 30}\n  - fastv\n")
     text = call("sweep", str(recipe), "--dry-run")
     assert "exit_layer=30" in text and "2 of 2 cells" in text
+
+
+def test_what_no_longer_holds_is_said_in_the_dry_run_and_by_a_comparison_without_a_run(tmp_path: Path) -> None:
+    (recipe,) = chosen_recipes(["todre-table3"], "demo")
+    for cell, version in zip(recipe.cells(), (__version__, "0.0.1"), strict=False):
+        sources = {**sources_of(cell), "tokprof": version}
+        update = {"cell": cell, "key": cell_key(cell), "sources": sources}
+        Store(tmp_path).write(make_record(cell.method.name).model_copy(update=update))
+    words = ("todre-table3", "--model", "demo", "--out", str(tmp_path))
+    planned = call("sweep", *words, "--dry-run")
+    assert planned.count("done") == 1 and planned.count("again: from another tokprof") == 1
+    assert "4 of 5 cells to measure" in planned
+    assert "1 of 5 results come from another tokprof" in call("reproduce", *words, "--no-run")
 
 
 @pytest.mark.parametrize(

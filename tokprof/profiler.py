@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tokprof.errors import TokprofError
 from tokprof.recipe import Cell, Recipe
 from tokprof.record import Failure, RunRecord, cell_key
 from tokprof.resolve import Ready, resolve
+from tokprof.sources import sources_of
 
 
 @dataclass
@@ -46,12 +47,19 @@ def measure_all(cells: list[Ready], listener: Listener) -> list[RunRecord]:
         except TokprofError as error:
             if listener.on_failure is None:
                 raise
-            listener.on_failure(failure_of(ready.cell, error))
+            listener.on_failure(failure_of(ready.cell, error, ready.sources))
             continue
         records.append(record)
         listener.on_record(record)
     return records
 
 
-def failure_of(cell: Cell, error: TokprofError) -> Failure:
-    return Failure(key=cell_key(cell), cell=cell, reason=error.message, hint=error.hint)
+def failure_of(cell: Cell, error: TokprofError, sources: Mapping[str, str] | None = None) -> Failure:
+    """`sources`: as they were when the cell was prepared."""
+    return Failure(
+        key=cell_key(cell),
+        cell=cell,
+        reason=error.message,
+        hint=error.hint,
+        sources={**sources_of(cell), **(sources or {})},
+    )

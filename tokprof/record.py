@@ -234,6 +234,7 @@ class RunRecord(Stored):
     policy: Arm
     baseline_again_ms: tuple[float, ...] = ()  # dense request times after all rounds, for drift
     warnings: tuple[str, ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)  # short hashes of tokprof, method, model and picture files
 
 
 class Failure(Stored):
@@ -243,6 +244,7 @@ class Failure(Stored):
     cell: Cell
     reason: str
     hint: str = ""
+    sources: dict[str, str] = Field(default_factory=dict)
 
 
 class RecordFile(Stored):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tokprof import budget, policies, units
@@ -12,6 +12,7 @@ from tokprof.fit import check_fit
 from tokprof.models import catalog
 from tokprof.policies.base import Policy, Scene
 from tokprof.recipe import Cell, Method, Recipe, Workload
+from tokprof.sources import light_sources
 from tokprof.workload import scene_of
 
 METRICS = ("layer-mean", "flops", "kv-bytes")
@@ -29,6 +30,7 @@ class Ready:
     policy: Policy
     scene: Scene
     pruned_scene: Scene
+    sources: dict[str, str] = field(default_factory=dict)  # of the method and the pictures, as they were read
 
     @cached_property
     def device(self) -> str:
@@ -54,12 +56,13 @@ def resolve(recipe: Recipe) -> list[Ready]:
 
 
 def ready(cell: Cell) -> Ready:
-    entry = catalog.find(cell.model)
+    entry, sources = catalog.find(cell.model), light_sources(cell)
     policy = policies.build(cell.method.name, **cell.method.parameters).on(entry.shape)
     scene = scene_of(cell.workload, entry)
     check_fit(policy, scene)
     workload = scaled(cell.workload, policy, scene)
-    return Ready(cell, entry, policy, scene, scene if workload is cell.workload else scene_of(workload, entry))
+    pruned = scene if workload is cell.workload else scene_of(workload, entry)
+    return Ready(cell, entry, policy, scene, pruned, sources)
 
 
 def scaled(workload: Workload, policy: Policy, scene: Scene) -> Workload:

@@ -21,6 +21,7 @@ from tokprof.models import load
 from tokprof.policies.base import Policy
 from tokprof.record import Inputs, ModelFacts, Parity, RunRecord, cell_key
 from tokprof.resolve import Ready, scaled
+from tokprof.sources import model_source
 
 if TYPE_CHECKING:
     from tokprof.models.adapter import Prepared
@@ -43,6 +44,7 @@ class Session:
             attention=self.setting.attention,
             seed=cell.workload.seed,
         )
+        self.model_source = model_source(cell)
         for note in self.adapter.notes:
             listener.on_note(note)
         self._bench: Bench | None = None
@@ -139,6 +141,7 @@ class Bench:
             policy=arm.model_copy(update={"fidelity": fidelity}),
             baseline_again_ms=samples.baseline_again_ms,
             warnings=(*machine_warnings(environment), *samples.warnings, *self._remarks(policy)),
+            sources={**ready.sources, "model": session.model_source},
         )
 
     def _inputs_for(self, policy: Policy) -> Prepared:

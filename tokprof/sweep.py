@@ -2,14 +2,15 @@
 
 A folder holds one result file per cell, named by the hash of its settings. What has a valid file is
 skipped, so that a sweep killed at any moment goes on where it was and loses at most the cells in
-flight. A cell that cannot be measured leaves its reason instead of a record.
+flight; unless the files behind it (method, model, pictures) or tokprof are others now. A cell that
+cannot be measured leaves its reason instead of a record.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import TypeAlias
 from tokprof.errors import RecordError, TokprofError
 from tokprof.recipe import Cell, Recipe
 from tokprof.record import Failure, RecordFile, RunRecord, cell_key, read_records, write_records
+from tokprof.sources import changed, sources_of
 
 Entry: TypeAlias = RunRecord | Failure
 
@@ -71,16 +73,28 @@ class Sweep:
     retry: bool = False
     yes: bool = False
     done: dict[str, Entry] = field(default_factory=dict)
+    stale: dict[str, list[str]] = field(default_factory=dict)  # key → what its record was made with, and is no more
 
     def __post_init__(self) -> None:
         for cell in self.cells:
-            found = self.store.read(cell_key(cell))
-            if found is not None and not (self.retry and isinstance(found, Failure)):
-                self.done[cell_key(cell)] = found
+            key = cell_key(cell)
+            found = self.store.read(key)
+            if found is None:
+                continue
+            differences = changed(found.sources, sources_of(cell))
+            if differences:
+                self.stale[key] = differences
+            elif not (self.retry and isinstance(found, Failure)):
+                self.done[key] = found
 
     @property
     def open(self) -> list[Cell]:
         return [cell for cell in self.cells if cell_key(cell) not in self.done]
+
+    def fresh(self, cell: Cell) -> Entry | None:
+        """What is written about a cell by now, if it holds."""
+        found = self.store.read(cell_key(cell))
+        return None if found is None or changed(found.sources, sources_of(cell)) else found
 
     def results(self) -> RecordFile:
         """Everything that is written, in the order of the cells."""
@@ -134,7 +148,7 @@ def measure_cells(cells: Sequence[Cell], store: Store, listener: Listener, *, ye
         try:
             profiler.measure_all(list(pending), told)
         except Exception as error:  # a defect in one method or model is no reason to lose the others
-            finished(_crashed(pending[0].cell, f"{type(error).__name__}: {error}"))
+            finished(_crashed(pending[0].cell, f"{type(error).__name__}: {error}", pending[0].sources))
 
 
 def _alone(cell: Cell) -> Recipe:
@@ -147,8 +161,10 @@ def _alone(cell: Cell) -> Recipe:
     )
 
 
-def _crashed(cell: Cell, reason: str) -> Failure:
-    return Failure(key=cell_key(cell), cell=cell, reason=reason, hint="`tokprof sweep … --retry` measures it again")
+def _crashed(cell: Cell, reason: str, sources: Mapping[str, str] | None = None) -> Failure:
+    from tokprof.profiler import failure_of
+
+    return failure_of(cell, TokprofError(reason, "`tokprof sweep … --retry` measures it again"), sources)
 
 
 # one process per device
@@ -168,7 +184,7 @@ def _run_in_processes(sweep: Sweep, listener: Listener, devices: Sequence[str]) 
             rest = _measure_elsewhere(group, sweep, device)
             with lock:
                 for cell in group:
-                    found = sweep.store.read(cell_key(cell))
+                    found = sweep.fresh(cell)
                     if found is not None:
                         listener.on_done(found)
                 if rest:
@@ -197,7 +213,7 @@ def _measure_elsewhere(cells: list[Cell], sweep: Sweep, device: str) -> list[Cel
             pool.submit(_worker, texts, str(sweep.store.folder), device, sweep.yes).result()
         return []
     except BrokenProcessPool:
-        left = [cell for cell in cells if sweep.store.read(cell_key(cell)) is None]
+        left = [cell for cell in cells if sweep.fresh(cell) is None]
         if left:
             sweep.store.write(_crashed(left[0], "the process died: out of memory, or a crash in a library"))
         return left[1:]

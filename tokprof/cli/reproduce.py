@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ def reproduce(
     """
     from rich.console import Console
 
-    from tokprof.cli.sweeping import cell_label, chosen_recipes, run_sweep
+    from tokprof.cli.sweeping import cell_label, chosen_recipes, run_sweep, stale_words
     from tokprof.report import table
     from tokprof.report.reproduce import reproduce as compare
     from tokprof.report.reproduce_table import render
@@ -35,6 +36,8 @@ def reproduce(
     (chosen,) = chosen_recipes([recipe], model)
     compare(chosen, [])  # a recipe without a published table is refused before anything is measured
     planned = Sweep(cells_of([chosen]), Store(out or Path("results") / Path(recipe).stem), yes=yes)
+    if no_run and planned.stale:
+        print(f"note: {stale_words(planned)}; without --no-run they are measured anew", file=sys.stderr)
     if not no_run:
         run_sweep(planned, jobs=1, devices=[part for part in (devices or "").split(",") if part])
     results = planned.results()

@@ -41,12 +41,20 @@ def run_sweep(planned: Sweep, *, jobs: int, devices: Sequence[str]) -> None:
     if any(not device.isdigit() for device in devices):
         raise InputError(f"--devices {','.join(devices)}", "numbers of GPUs with commas, such as 0,1")
     todo = len(planned.open)
+    if planned.stale:
+        print(f"note: {stale_words(planned)}: measured anew", file=sys.stderr)
     if not todo:
         print(f"all {len(planned.cells)} cells are measured already ({planned.store.folder})", file=sys.stderr)
         return
     with SweepProgress(len(planned.cells), len(planned.cells) - todo) as progress:
         listener = Listener(progress.start, progress.done, progress.stage, progress.note)
         run(planned, listener, devices=devices, jobs=jobs)
+
+
+def stale_words(planned: Sweep) -> str:
+    """3 of 5 results come from another tokprof, other pictures"""
+    differences = dict.fromkeys(words for found in planned.stale.values() for words in found)
+    return f"{len(planned.stale)} of {len(planned.cells)} results come from {', '.join(differences)}"
 
 
 class SweepProgress:
@@ -144,6 +152,7 @@ def print_plan(planned: Sweep) -> None:
     from rich.table import Table
 
     from tokprof import units
+    from tokprof.record import cell_key
     from tokprof.sweep_plan import DEVICE_WORDS, estimate
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -152,7 +161,8 @@ def print_plan(planned: Sweep) -> None:
     total, most, todo = 0.0, 0, planned.open
     for cell in planned.cells:
         found = estimate(cell)
-        state = found.reason if cell in todo else "done"
+        stale = planned.stale.get(cell_key(cell))
+        state = found.reason or (f"again: from {', '.join(stale)}" if stale else "" if cell in todo else "done")
         if found.reason:
             table.add_row(cell_label(cell), *[units.MISSING] * 5, state)
             continue
@@ -165,7 +175,7 @@ def print_plan(planned: Sweep) -> None:
             units.seconds(found.seconds),
             state,
         )
-        total += 0.0 if state else found.seconds
+        total += found.seconds if cell in todo else 0.0
         most = max(most, found.memory_bytes)
     console = Console(highlight=False)
     console.print(table)
