@@ -157,7 +157,7 @@ def test_folders_that_lack_something_are_refused(saved: Path, tmp_path: Path) ->
     (broken / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"lacks \*\.safetensors"):
         load(str(broken))
-    with pytest.raises(InputError, match="holds a llava_next, but tiny-llava is a llava"):
+    with pytest.raises(InputError, match="holds a llava_next, but tiny-llava-1.5-7b is a llava"):
         load(tiny_entry("llava"), str(saved))
 
 

@@ -1,4 +1,4 @@
-"""Every family at a size that a test can afford: random weights, fp32, no files.
+"""Every family at a size that a test can afford: the catalog's shapes made small, random weights, fp32, no files.
 
 `build_tiny("llava-next")` is a new adapter; `TINY` lists the names. `workloads_for` gives requests
 that together use all a family can be asked.
@@ -6,120 +6,58 @@ that together use all a family can be asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 
 from tokprof.models import load
-from tokprof.models.catalog import Entry, Template, merger, two_layers
+from tokprof.models.catalog import Entry, find, merger, two_layers
 from tokprof.models.huggingface import HuggingFaceAdapter
 from tokprof.recipe import Workload
-from tokprof.shapes import DecoderShape, ModelShape, VisionShape
+from tokprof.shapes import DecoderShape, VisionShape
 
-DECODER = DecoderShape(depth=6, width=48, ffn=96, heads=4, kv_heads=4, vocab=128)
-GROUPED = DecoderShape(depth=6, width=48, ffn=96, heads=4, kv_heads=2, vocab=128)
-QWEN = DecoderShape(depth=6, width=64, ffn=96, heads=4, kv_heads=2, vocab=128, qkv_bias=True)
-TIED = DecoderShape(depth=6, width=64, ffn=96, heads=4, kv_heads=2, vocab=128, qkv_bias=True, tied_head=True)
-CLIP = VisionShape(
-    kind="clip", depth=4, layers_run=3, width=32, ffn=64, heads=4, image_px=24, patch_px=4, cls_token=True
-)
-SIGLIP = VisionShape(
-    kind="siglip", depth=3, layers_run=3, width=32, ffn=64, heads=4, image_px=28, patch_px=4, cls_token=False
-)
-QWEN_TOWER = VisionShape(
-    kind="qwen2vl",
-    depth=3,
-    layers_run=3,
-    width=32,
-    ffn=128,
-    heads=2,
-    image_px=64,
-    patch_px=4,
-    cls_token=False,
-    temporal_patch=2,
-    merge_side=2,
-)
-QWEN25_TOWER = VisionShape(
-    kind="qwen2.5vl",
-    depth=3,
-    layers_run=3,
-    width=32,
-    ffn=48,
-    heads=2,
-    image_px=64,
-    patch_px=4,
-    cls_token=False,
-    ffn_matrices=3,
-    temporal_patch=2,
-    merge_side=2,
-    window_px=16,
-    full_attention_blocks=(2,),
-)
-GRIDS = tuple((24 * rows, 24 * cols) for rows, cols in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)))
-MANY_GRIDS = tuple((28 * rows, 28 * cols) for rows in range(1, 4) for cols in range(1, 4))
+LLAMA = {"depth": 6, "width": 48, "ffn": 96, "heads": 4, "head_dim": 12, "vocab": 128}
+QWEN = {"depth": 6, "width": 64, "ffn": 96, "heads": 4, "kv_heads": 2, "head_dim": 16, "vocab": 128}
+CLIP = {"depth": 4, "layers_run": 3, "width": 32, "ffn": 64, "heads": 4, "image_px": 24, "patch_px": 4}
+SIGLIP = {"depth": 3, "layers_run": 3, "width": 32, "ffn": 64, "heads": 4, "image_px": 28, "patch_px": 4}
+QWEN_TOWER = {"depth": 3, "layers_run": 3, "width": 32, "ffn": 128, "heads": 2, "image_px": 64, "patch_px": 4}
+WINDOWED = {**QWEN_TOWER, "ffn": 48, "window_px": 16, "full_attention_blocks": (2,)}
+GRIDS = {"grids_px": tuple((24 * rows, 24 * cols) for rows, cols in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)))}
+MANY_GRIDS = {"grids_px": tuple((28 * rows, 28 * cols) for rows in range(1, 4) for cols in range(1, 4))}
+PIXELS = {"min_pixels": 16 * 64, "max_pixels": 48 * 64}
 
 
-def _entry(shape: ModelShape, template: Template = "vicuna") -> Entry:
-    return Entry(shape=shape, template=template, picture=(640, 480))
-
-
-def _clip(name: str, family: str, decoder: DecoderShape) -> ModelShape:
-    tilings = {"llava": "single", "llava_next": "anyres", "video_llava": "video-frames"}
-    video = family == "video_llava"
-    return ModelShape(
-        name=name,
-        family=family,
-        decoder=decoder,
-        vision=CLIP,
-        projector=two_layers(CLIP, decoder),
-        tiling=tilings[family],  # type: ignore[arg-type]
-        grids_px=GRIDS if family == "llava_next" else (),
-        videos=video,
-        default_frames=4 if video else 0,
-    )
-
-
-def _onevision(decoder: DecoderShape) -> ModelShape:
-    return ModelShape(
-        name="tiny-onevision",
-        family="llava_onevision",
-        decoder=decoder,
-        vision=SIGLIP,
-        projector=two_layers(SIGLIP, decoder),
-        tiling="anyres-max",
-        grids_px=MANY_GRIDS,
-        video_pool=2,
-        max_tiles=4,
-        videos=True,
-        default_frames=4,
-    )
-
-
-def _qwen(name: str, family: str, vision: VisionShape, decoder: DecoderShape) -> ModelShape:
-    return ModelShape(
-        name=name,
-        family=family,
-        decoder=decoder,
+def _small(model: str, decoder: dict[str, int], tower: dict[str, Any], **changes: Any) -> Entry:
+    """The catalog's model with smaller numbers; whatever is not a size stays as it is."""
+    entry = find(model)
+    vision: VisionShape = replace(entry.shape.vision, **tower)
+    text: DecoderShape = replace(entry.shape.decoder, **decoder)
+    project = merger if entry.shape.tiling == "native" else two_layers
+    frames = 4 if entry.shape.videos else 0
+    shape = replace(
+        entry.shape,
+        name=f"tiny-{model}",
         vision=vision,
-        projector=merger(vision, decoder),
-        tiling="native",
-        rotary="mrope",
-        videos=True,
-        default_frames=4,
-        min_pixels=16 * 64,
-        max_pixels=48 * 64,
+        decoder=text,
+        projector=project(vision, text),
+        default_frames=frames,
+        **changes,
     )
+    return Entry(shape=shape, template=entry.template, picture=(640, 480))
 
 
 def _entries() -> dict[str, Entry]:
+    whole, grouped = {**LLAMA, "kv_heads": 4}, {**LLAMA, "kv_heads": 2}
     return {
-        "llava": _entry(_clip("tiny-llava", "llava", DECODER)),
-        "llava-next": _entry(_clip("tiny-llava-next", "llava_next", DECODER)),
-        "llava-next-grouped": _entry(_clip("tiny-llava-next-grouped", "llava_next", GROUPED), "mistral"),
-        "onevision": _entry(_onevision(QWEN), "chatml"),
-        "qwen2-vl": _entry(_qwen("tiny-qwen2-vl", "qwen2_vl", QWEN_TOWER, TIED), "qwen-vl"),
-        "qwen2.5-vl": _entry(_qwen("tiny-qwen2.5-vl", "qwen2_5_vl", QWEN25_TOWER, QWEN), "qwen-vl"),
-        "video-llava": _entry(_clip("tiny-video-llava", "video_llava", DECODER)),
+        "llava": _small("llava-1.5-7b", whole, CLIP),
+        "llava-next": _small("llava-next-7b", whole, CLIP, **GRIDS),
+        "llava-next-grouped": _small("llava-next-mistral-7b", grouped, CLIP, **GRIDS),
+        "onevision": _small("llava-onevision-7b", QWEN, SIGLIP, max_tiles=4, **MANY_GRIDS),
+        "qwen2-vl": _small("qwen2-vl-2b", QWEN, QWEN_TOWER, **PIXELS),  # its head is the embedding
+        "qwen2.5-vl": _small("qwen2.5-vl-7b", QWEN, WINDOWED, **PIXELS),
+        "video-llava": _small("video-llava-7b", whole, CLIP),
     }
 
 
