@@ -19,7 +19,7 @@ from tokprof.flops.residuals import Residuals, Uncounted, prepare, residual_of
 from tokprof.models import catalog, load
 from tokprof.models.huggingface import HuggingFaceAdapter
 
-PROMPT = Prompt(text=40, new_tokens=3, batch=2)
+PROMPT = Prompt(text=60, new_tokens=3, batch=2)
 
 
 @cache
@@ -61,7 +61,7 @@ def test_dense(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["onevision", "qwen2-vl", "qwen2.5-vl", "video-llava"])
 def test_dense_on_video(family: str) -> None:
-    video = Prompt(text=40, new_tokens=2, frames=4)
+    video = Prompt(text=60, new_tokens=2, frames=4)
     assert_agrees(on_meta(family), built(family, "dense", video), video)
 
 
