@@ -32,6 +32,7 @@ CONTROLS = ("random", "uniform", "downsample", "avgpool")  # rivals without a cl
 GRID_METHODS = ("random", "uniform", "fastervlm", "visionzip", "todre", "fastv", "v2drop", "visiondrop")
 GRID_KEEPS = (0.5, 0.25, 0.1)
 LARGER_KEEPS = (0.25, 1 / 3, 0.5)
+SIGNIFICANT = 0.05
 NEW_TOKENS = 3  # the longest answer has two
 
 
@@ -85,6 +86,13 @@ class DemoAccuracy:
         """Every method at its usual budget, and its twin where it has one."""
         twins = {arm.parameters["like"]: arm for arm in self.arms if arm.role == "twin"}
         return [(arm, twins.get(arm.method)) for arm in self.arms if arm.role == "usual"]
+
+    def verdict(self, arm: Arm, twin: Arm) -> str:
+        """Is the method better than drawing lots on its schedule? McNemar's exact test on the same questions."""
+        found = arm.against(twin)
+        if found.p >= SIGNIFICANT:
+            return "no difference"
+        return "above" if found.difference > 0 else "below"
 
     def grid(self) -> dict[str, dict[float, Arm]]:
         found: dict[str, dict[float, Arm]] = {}
