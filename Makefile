@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-lmms-eval lint docs gpu-suite clean
+.PHONY: demo test test-all test-recipes test-lmms-eval lint docs gpu-suite clean
 
 demo: $(READY)
 	$(BIN)/tokprof run --model demo --method todre,fastv,v2drop,hidivdrop,random --keep 0.25 --timeout 6
@@ -15,6 +15,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "not gpu"
+
+test-recipes: $(READY)
+	$(BIN)/python -m pytest -m slow tests/test_recipes.py
 
 test-lmms-eval: $(READY)
 	bash scripts/test_lmms_eval.sh $(BIN)/python

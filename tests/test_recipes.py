@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import pytest
 
 from tokprof import published, resolve
-from tokprof.recipe import Recipe
+from tokprof.recipe import Measurement, Recipe
 from tokprof.recipe_file import bundled, read_recipe
+from tokprof.record import Failure, cell_key
 from tokprof.sweep import Listener, Store, Sweep, cells_of, run
 from tokprof.sweep_plan import estimate
 
@@ -78,16 +79,58 @@ def test_budgets_are_equal_where_they_say_so() -> None:
     assert max(means) - min(means) < 0.01 * max(means)
 
 
+def test_windows_without_an_exit_have_none() -> None:
+    """Figure 7's late injection alone: nothing until layer L, then every visual token to the last layer, no filter."""
+    recipe = read_recipe(bundled()["hidivdrop-figure7"])
+    assert recipe.published is not None
+    alone = 0
+    for cell, row in zip(recipe.cells(), recipe.published.rows, strict=True):
+        assert row is not None
+        entry, leave = re.fullmatch(r"inject=(\d+);exit=(\w+)", row.variant).groups()  # type: ignore[union-attr]
+        before, until = int(entry) - 1, 32 if leave == "none" else int(leave)
+        ready = resolve.ready(cell)
+        layers = ready.policy.schedule(ready.scene).layers
+        assert layers == (0,) * before + (576,) * (until - before) + (0,) * (32 - until)
+        assert not ready.policy.costs(ready.scene)
+        alone += leave == "none"
+    assert alone == 7
+
+
 def test_long_videos_reach_a_hundred_thousand_tokens() -> None:
     longest = list(read_recipe(bundled()["video-long"]).cells())[-1]
     assert estimate(longest).visual == 510 * 196 + 1
 
 
+FEWEST = Measurement(rounds=2, warmup_rounds=1, memory=False, activity=False)  # type: ignore[call-arg]
+
+
+def at_demo_size(name: str) -> Recipe:
+    """What `--model demo` makes of a recipe, with as few rounds as there can be: many recipes share cells then."""
+    return read_recipe(bundled()[name], demo=True).model_copy(update={"measurement": FEWEST})
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Every cell of every recipe, each once, on one loaded model."""
+    store = Store(tmp_path_factory.mktemp("recipes"))
+    run(Sweep(cells_of([at_demo_size(name) for name in NAMES]), store), Listener())
+    return store
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_runs_at_demo_size(name: str, tmp_path: Path) -> None:
-    sweep = Sweep(cells_of([read_recipe(bundled()[name], demo=True)]), Store(tmp_path))
-    run(sweep, Listener())
-    results = sweep.results()
-    assert not results.failures, results.failures
-    assert len(results.records) == len(sweep.cells)
+def test_every_recipe_runs_at_demo_size(name: str, measured: Store) -> None:
+    """Each cell is measured, or was refused before anything ran, for the reason that its plan gives."""
+    for cell in at_demo_size(name).cells():
+        found = measured.read(cell_key(cell))
+        assert found is not None and found.cell == cell
+        if isinstance(found, Failure):
+            assert found.reason == estimate(cell).reason
+            continue
+        for arm in (found.baseline, found.policy):
+            assert arm.samples.rounds == 2 and all(0 < ms < 60_000 for ms in arm.samples.total_ms())
+            assert len(arm.tokens.per_layer) == len(arm.tokens.planned) == found.model.depth
+            assert all(sum(parts.values()) > 0 for parts in arm.flops.values())
+        assert found.baseline.method == "dense" and set(found.baseline.tokens.per_layer) == {found.inputs.visual}
+        assert found.policy.tokens.layer_mean <= found.inputs.visual
+        assert found.parity.greedy_equal and found.policy.fidelity is not None

@@ -74,6 +74,16 @@ def test_a_finished_cell_is_never_measured_again(tmp_path: Path, pretend: Callab
     assert [record.cell for record in more.results().records] == more.cells
 
 
+def test_a_model_is_loaded_once_whatever_recipes_ask_of_it(tmp_path: Path) -> None:
+    large = recipe(0.5).model_copy(update={"models": ("llava-1.5-7b",)})
+    mixed = [recipe(0.5, batches=(1, 2)), large, recipe(0.25, 0.5, batches=(2, 1))]
+    seen = [(cell.model, cell.workload.batch, cell.method.parameters["keep"]) for cell in cells_of(mixed)]
+    assert seen == [
+        *[("demo", 1, 0.5), ("demo", 1, 0.25), ("demo", 2, 0.5), ("demo", 2, 0.25)],
+        ("llava-1.5-7b", 1, 0.5),
+    ]
+
+
 def test_a_killed_sweep_loses_only_the_cell_in_flight(tmp_path: Path, pretend: Callable[[Measure], None]) -> None:
     def interrupted(cell: Cell) -> RunRecord:
         if cell.method.parameters["keep"] == 0.25:

@@ -24,6 +24,8 @@ from tokprof.record import Failure, RecordFile, RunRecord, cell_key, read_record
 from tokprof.sources import changed, sources_of
 
 Entry: TypeAlias = RunRecord | Failure
+LOADED = ("model", "setting")  # what cells have in common that share a loaded model
+INPUTS = (*LOADED, "workload")
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,11 @@ class Sweep:
 
 
 def cells_of(recipes: Sequence[Recipe]) -> list[Cell]:
-    """Each cell once, those that share a model and a workload behind each other."""
-    unique = {cell_key(cell): cell for recipe in recipes for cell in recipe.cells()}
-    return list(unique.values())
+    """Each cell once; those that share a loaded model behind each other, and of these those that share its inputs."""
+    cells = list({cell_key(cell): cell for recipe in recipes for cell in recipe.cells()}.values())
+    for shared in (INPUTS, LOADED):
+        cells = [cell for group in _groups(cells, shared) for cell in group]
+    return cells
 
 
 def run(sweep: Sweep, listener: Listener, *, devices: Sequence[str] = (), jobs: int = 1) -> None:
@@ -172,7 +176,7 @@ def _crashed(cell: Cell, reason: str, sources: Mapping[str, str] | None = None) 
 
 def _run_in_processes(sweep: Sweep, listener: Listener, devices: Sequence[str]) -> None:
     """Each worker takes the next group of cells that share a loaded model and inputs."""
-    waiting, lock = deque(_groups(sweep.open)), threading.Lock()
+    waiting, lock = deque(_groups(sweep.open, INPUTS)), threading.Lock()
 
     def work(device: str) -> None:
         while True:
@@ -197,11 +201,10 @@ def _run_in_processes(sweep: Sweep, listener: Listener, devices: Sequence[str]) 
         thread.join()
 
 
-def _groups(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+def _groups(cells: Sequence[Cell], shared: Sequence[str]) -> Iterator[list[Cell]]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        shared = cell.model_dump_json(include={"model", "workload", "setting"})
-        groups.setdefault(shared, []).append(cell)
+        groups.setdefault(cell.model_dump_json(include=set(shared)), []).append(cell)
     yield from groups.values()
 
 

@@ -76,3 +76,16 @@ def test_features_that_are_no_numbers_are_said_to_be_so() -> None:
     for name in ("todre", "visionzip", "v2drop"):
         with pytest.raises(WorkloadError, match=f"{name}: the model's output is not finite"):
             run_request(adapter, policies.build(name, keep=0.4), prepared, NoClock(), 2, checked=True)
+
+
+def test_a_window_over_every_layer_is_the_dense_model() -> None:
+    adapter = tiny("llava-next")
+    prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
+    window = policies.build("hidivdrop", keep=1.0, entry=0, exit="never")
+    late = policies.build("hidivdrop", keep=1.0, entry=2, exit="never")
+    dense, whole, without = (
+        run_request(adapter, policy, prepared, NoClock(), 2, checked=True)
+        for policy in (policies.build("dense"), window, late)
+    )
+    assert torch.equal(whole.logits, dense.logits) and whole.per_layer == dense.per_layer
+    assert without.per_layer == (0, 0, *dense.per_layer[2:])

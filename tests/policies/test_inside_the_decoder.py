@@ -23,6 +23,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("v2drop", {"metric": "cosine"}),
     ("hidivdrop", {}),
     ("hidivdrop", {"preset": "C"}),
+    ("hidivdrop", {"exit": "never"}),
     ("vtw", {}),
     ("pdrop", {}),
     ("sparsevlm", {}),

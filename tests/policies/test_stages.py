@@ -68,6 +68,7 @@ def test_bisect_finds_and_saturates() -> None:
         ("pdrop", {"lambda_": 1.0}),
         ("hidivdrop", {"tokens": "5,10"}),
         ("hidivdrop", {"preset": "D"}),
+        ("hidivdrop", {"exit": "soon"}),
         ("twigvlm", {"twig": 0}),
         ("twigvlm", {"layers": "2"}),
         ("voco_llama", {"tokens": 0}),

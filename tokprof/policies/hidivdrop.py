@@ -33,7 +33,9 @@ class HiDivDrop(Staged):
     queries and keys and prunes its output. C is the convention of PyramidDrop's code, on which the
     authors build: entry at stop 9, scores from the layer about to run. mobilellama is P with the
     layers published for MobileLLaMA-2.7B. auto takes these on a decoder of that width and depth (2560,
-    32), and P on every other. `layers` (filters), `entry` and `exit` override, as stops of this model.
+    32), and P on every other. `layers` (filters), `entry` and `exit` override, as stops of this model;
+    `exit` may be "never". With `keep` 1 and a window (`entry` or `exit`) given, that window is all there
+    is: every visual token within it, no filter (figure 7).
 
     Score: attention of the last text token to the visual tokens, softmax over these alone in fp32,
     mean over heads. In training DTop-K's mask learns through it (`dtopk.py`); its forward is this
@@ -51,7 +53,7 @@ class HiDivDrop(Staged):
     keep: float = 64 / 576
     preset: Literal["auto", "P", "C", "mobilellama"] = "auto"
     entry: int | None = None
-    exit: int | None = None
+    exit: int | Literal["never"] | None = None
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,6 +63,10 @@ class HiDivDrop(Staged):
         if list(tokens) != sorted(tokens, reverse=True) or 0 in tokens:
             raise ParameterError(f"hidivdrop: tokens={tokens}", "counts that fall, such as 178,55,17,5")
         object.__setattr__(self, "tokens", tokens)
+        if self.exit not in (None, "never") and not isinstance(self.exit, int):
+            raise ParameterError(f"hidivdrop: exit={self.exit!r}", 'a layer such as 25, or "never"')
+        if self._window_only:
+            object.__setattr__(self, "needs", frozenset())
 
     def on(self, model: ModelShape) -> HiDivDrop:
         published = (model.decoder.width, model.decoder.depth) == MOBILELLAMA
@@ -68,7 +74,11 @@ class HiDivDrop(Staged):
 
     @property
     def explicit(self) -> bool:
-        return bool(self.tokens)
+        return bool(self.tokens) or self._window_only
+
+    @property
+    def _window_only(self) -> bool:
+        return self.keep >= 1 and not self.tokens and (self.entry, self.exit) != (None, None)
 
     @property
     def _preset(self) -> tuple[int, tuple[int, ...], int]:
@@ -82,16 +92,21 @@ class HiDivDrop(Staged):
         return round(self._preset[0] * depth / 32) if self.entry is None else self.entry
 
     def exit_layer(self, depth: int) -> int:
+        """The depth itself: never."""
+        if self.exit == "never":
+            return depth
         if self.exit is not None:
             return self.exit
         return min(max(round(self._preset[2] * depth / 32), self.entry_layer(depth) + 1), depth - 1)
 
     def filters(self, depth: int) -> tuple[int, ...]:
+        if self._window_only:
+            return ()
         first, last = self.entry_layer(depth) + 1, self.exit_layer(depth) - 1
         return self.layers or scaled(self._preset[1], 32, depth, first, last)
 
     def stops(self, depth: int) -> tuple[int, ...]:
-        return (*self.filters(depth), self.exit_layer(depth))
+        return (*self.filters(depth), *(() if self.exit == "never" else (self.exit_layer(depth),)))
 
     def _share(self, depth: int, rho: float) -> float:
         shares = [rho**index for index in range(1, len(self.filters(depth)) + 1)]
@@ -101,14 +116,16 @@ class HiDivDrop(Staged):
         return self._share(depth, 0.0), self._share(depth, 1.0)
 
     def check(self, scene: Scene) -> None:
-        stops = (self.entry_layer(scene.depth), *self.stops(scene.depth))
-        if list(stops) != sorted(set(stops)):
-            raise ParameterError(f"hidivdrop: layers {stops}", "entry, then filters, then exit, in ascending order")
-        if self.tokens and len(self.tokens) != len(stops) - 2:
+        entry, filters, stops = self.entry_layer(scene.depth), self.filters(scene.depth), self.stops(scene.depth)
+        if not 0 <= entry < scene.depth or list((entry, *stops)) != sorted({entry, *stops}):
             raise ParameterError(
-                f"hidivdrop: {len(self.tokens)} tokens for {len(stops) - 2} filters", "one count per filter"
+                f"hidivdrop: layers {(entry, *stops)}",
+                f"entry, then filters, then exit, in ascending order, from 0 to {scene.depth - 1}",
             )
-        super().check(scene)
+        if self.tokens and len(self.tokens) != len(filters):
+            raise ParameterError(f"hidivdrop: {len(self.tokens)} tokens for {len(filters)} filters", "one per filter")
+        if stops:
+            super().check(scene)
 
     def counts(self, visual: int, depth: int) -> tuple[int, ...]:
         if self.tokens:
