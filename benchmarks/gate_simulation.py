@@ -95,8 +95,13 @@ SCENARIOS: tuple[tuple[str, Machine, float, bool], ...] = (
     ("prefill 5 % slower, noise 0.3 %", Machine(0.003), 0.05, False),
     ("prefill 5 % slower, noise 1 %", Machine(0.01), 0.05, False),
     ("prefill 5 % slower, noise 1 %, calibrated", Machine(0.01), 0.05, True),
+    ("prefill 5 % slower, noise 2 %", Machine(0.02), 0.05, False),
+    ("prefill 5 % slower, noise 3 %", Machine(0.03), 0.05, False),
+    ("prefill 5 % slower, noise 5 %", Machine(0.05), 0.05, False),
     ("prefill 5 % slower, noise 10 %", Machine(0.10), 0.05, False),
     ("prefill 5 % slower, noise 20 %", Machine(0.20), 0.05, False),
+    ("prefill 5 % slower, noise 1 %, processes 1 % apart, calibrated", Machine(0.01, shift=0.01), 0.05, True),
+    ("prefill 5 % slower, noise 1 %, processes 5 % apart, calibrated", Machine(0.01, shift=0.05), 0.05, True),
 )
 
 

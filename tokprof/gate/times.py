@@ -55,9 +55,9 @@ def _answer(judged: Judgement, samples: int, doubtful: str) -> tuple[Answer, str
         return "ambiguous", doubtful
     if judged.change == "slower":
         return "regressed", detail
-    if judged.change == "ambiguous" and not judged.surely_not_slower:
-        return "ambiguous", detail
-    return "pass", detail
+    if judged.change == "faster" or judged.rules_out_slowdown:
+        return "pass", detail
+    return "ambiguous", detail
 
 
 def _detail(judged: Judgement) -> str:

@@ -4,7 +4,7 @@ Slower needs all of: a gap over the threshold, ranges from the fastest rounds to
 do not touch, and ranks that chance explains less than 2 times in 1000. (Fastest rounds: the 5 % quantile.
 With the very fastest, one lucky round among many hides a regression.) Same needs a gap within the
 threshold and an interval that rules out a change of 5 %. Whatever is neither is ambiguous: noise hides
-the answer.
+the answer. A gate asks for more before it lets pass: see `rules_out_slowdown`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ LEAST_THRESHOLD = 0.01
 RULED_OUT = 0.05  # "same" says that a change of this size would have been seen
 CHANCE = 0.002
 FASTEST = 0.05  # quantile
+SURE = 3.0 / 1.96  # times the 95 % interval: three standard deviations
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,14 @@ class Judgement:
     threshold: float = LEAST_THRESHOLD
 
     @property
-    def surely_not_slower(self) -> bool:
-        """Even the upper end of the interval is within the threshold."""
-        return self.slowdown is not None and self.slowdown.high <= 1 + self.threshold
+    def rules_out_slowdown(self) -> bool:
+        """Whether a slowdown of 5 % would have been seen: neither what rounds scatter (three deviations of
+        the medians) nor what two runs of the same code may differ by (the threshold) could have hidden it."""
+        if self.slowdown is None:
+            return False
+        ratio, high = self.slowdown.ratio, self.slowdown.high
+        by_rounds, by_runs = ratio * (high / ratio) ** SURE, ratio * (1 + self.threshold)
+        return ratio <= 1 + self.threshold and max(by_rounds, by_runs) <= 1 + RULED_OUT
 
 
 def judge(

@@ -1,0 +1,135 @@
+"""Tier 2: four answers, each earned; and the noise that a machine has of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.gate.made import BASE, answers, said
+from tests.records import make_environment, make_record
+from tokprof.errors import RecordError
+from tokprof.gate.calibration import calibrated, read_calibration, write_calibration
+from tokprof.gate.checking import calibrate
+from tokprof.gate.verdicts import verdict
+from tokprof.measure.verdict import judge
+from tokprof.record import RunRecord
+
+
+def test_the_same_time_passes() -> None:
+    assert verdict([BASE], [make_record(seed=7, rounds=40)], tier=2).answer == "pass"
+
+
+def test_five_percent_in_the_request_is_found() -> None:
+    outcome = verdict([BASE], [make_record(policy_ms=52.5, seed=7, rounds=30)], tier=2)
+    found = answers(outcome)
+    assert found["request"] == found["request ÷ dense"] == found["prefill"] == "regressed"
+    assert found["dense request"] == "pass"
+    assert "p " in said(outcome, "request").detail and "threshold 2.0%" in said(outcome, "request").detail
+
+
+def test_a_stage_that_got_slower_is_found_although_the_request_hides_it() -> None:
+    stages = {"vision": 9.8, "project": 0.98, "select": 1.0, "prefill": 24.5, "first_decode": 1.47, "decode": 12.25}
+    slower = {**stages, "vision": 9.8 * 1.08}
+    outcome = verdict([make_record(policy_stages=stages, seed=1)], [make_record(policy_stages=slower, seed=9)], tier=2)
+    assert answers(outcome)["vision"] == "regressed"
+    assert "select" not in answers(outcome), "2 % of the request is judged with the request"
+
+
+def test_a_faster_one_passes() -> None:
+    assert verdict([BASE], [make_record(policy_ms=40, dense_ms=90, seed=7)], tier=2).answer == "pass"
+
+
+def test_noise_that_hides_a_slowdown_is_ambiguous_not_pass() -> None:
+    noisy = make_record(noise=0.15, seed=1), make_record(noise=0.15, policy_ms=52.5, seed=9)
+    outcome = verdict([noisy[0]], [noisy[1]], tier=2)
+    assert outcome.answer == "ambiguous" and outcome.exit_code == 3
+
+
+def test_drift_makes_times_ambiguous() -> None:
+    drifted = make_record(policy_ms=60, seed=7, baseline_again_ms=[110.0, 110.5, 111.0, 110.2, 110.7])
+    outcome = verdict([BASE], [drifted], tier=2)
+    assert answers(outcome)["request"] == "ambiguous"
+    assert "drifted" in said(outcome, "request").detail
+
+
+def test_other_clocks_make_times_ambiguous() -> None:
+    def at(record: RunRecord, mhz: float) -> RunRecord:
+        state = {"sm_clock_mhz": (mhz,) * 40}
+        return record.model_copy(update={"environment": make_environment(rounds_state=state)})
+
+    slowed = verdict([at(BASE, 1980)], [at(make_record(policy_ms=65, seed=7), 1400)], tier=2)
+    assert answers(slowed)["request"] == "ambiguous" and "1400 MHz" in said(slowed, "request").detail
+    assert verdict([at(BASE, 1980)], [at(make_record(seed=7, rounds=40), 1965)], tier=2).answer == "pass"
+
+
+def test_few_rounds_decide_nothing() -> None:
+    outcome = verdict([make_record(rounds=3)], [make_record(rounds=3, policy_ms=80, seed=5)], tier=2)
+    assert answers(outcome)["request"] == "ambiguous" and "only 3 rounds" in said(outcome, "request").detail
+
+
+def test_times_of_another_machine_are_incomparable() -> None:
+    outcome = verdict([BASE], [make_record(environment=make_environment("NVIDIA A100 (made up)"))], tier=2)
+    assert outcome.exit_code == 3 and answers(outcome)["times"] == "incomparable"
+    assert answers(outcome)["tokens per layer"] == "pass"
+
+
+def test_samples_of_zero_are_ambiguous() -> None:
+    outcome = verdict([BASE], [make_record(policy_ms=0.0, noise=0.0)], tier=2)
+    assert answers(outcome)["request"] == "ambiguous"
+
+
+def test_calibration_raises_the_threshold(tmp_path: Path) -> None:
+    runs = [[make_record(policy_ms=50 * factor, seed=i)] for i, factor in enumerate((1.0, 1.03, 0.97, 1.02, 0.98))]
+    noise = calibrated(runs)
+    path = tmp_path / "noise.json"
+    write_calibration(path, {"another device": {}})
+    write_calibration(path, noise)
+    known = read_calibration(path)
+    assert known == {"another device": {}, **noise}
+    slower = make_record(policy_ms=53, seed=9, rounds=30)
+    assert answers(verdict([BASE], [slower], tier=2))["request"] == "regressed"
+    assert answers(verdict([BASE], [slower], tier=2, calibration=known))["request"] != "regressed"
+
+
+@pytest.mark.parametrize("slower", [1.05, 1.0, 0.97])
+def test_a_machine_that_may_hide_a_slowdown_never_passes(slower: float) -> None:
+    """Runs of the same code 10 % apart: whatever is seen, 5 % may be behind it."""
+    runs = [[make_record(policy_ms=50 * factor, seed=i)] for i, factor in enumerate((1.0, 1.1, 0.9, 1.08, 0.95))]
+    quiet_head = make_record(policy_ms=50 * slower, noise=0.002, seed=9)
+    outcome = verdict([make_record(noise=0.002, seed=1)], [quiet_head], tier=2, calibration=calibrated(runs))
+    assert answers(outcome)["request"] == "ambiguous"
+    assert answers(verdict([BASE], [make_record(policy_ms=20, seed=9)], 2, calibrated(runs)))["request"] == "pass"
+
+
+def test_rounds_that_may_hide_a_slowdown_do_not_pass_by_luck() -> None:
+    """5 % slower at a noise of 6 %: of hundreds of looks none says pass, although the medians are often close."""
+    judged = [
+        judge(make_record(noise=0.06, seed=2 * i).policy.samples.total_ms(), later, threshold=0.02)
+        for i in range(300)
+        for later in (make_record(noise=0.06, policy_ms=52.5, seed=2 * i + 1).policy.samples.total_ms(),)
+    ]
+    assert sum(found.slowdown is not None and found.slowdown.ratio < 1.02 for found in judged) > 20
+    assert sum(found.rules_out_slowdown for found in judged) <= 1
+
+
+def test_calibrating_measures_several_times() -> None:
+    seeds = iter(range(100))
+    found = calibrate([BASE.cell], lambda said: None, 4, lambda cells, place: [make_record(seed=next(seeds))])
+    (metrics,) = found[BASE.environment.device.name].values()
+    assert 0 < metrics["request"] < 0.02 and next(seeds) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"kind": "tokprof.calibration"}', '{"kind": "tokprof.calibration", "devices": {"a": 3}}']
+    + [
+        json.dumps({"kind": "tokprof.calibration", "devices": {"a": {"b": {"request": bad}}}})
+        for bad in (-1, True, "x", float("nan"), float("inf"))
+    ],
+)
+def test_a_damaged_calibration_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "noise.json").write_text(text)
+    with pytest.raises(RecordError, match=r"noise\.json"):
+        read_calibration(tmp_path / "noise.json")
