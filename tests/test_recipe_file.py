@@ -23,13 +23,16 @@ GOOD = """
 title: Two budgets
 model: demo
 methods:
-  - {method: ./halve.py, keep: 0.5, row: {method: fastv, tokens: 64}}
+  - {method: ./halve.py, keep: 0.5, row: {method: fastv, tokens: 288}}
   - {method: ./halve.py, keep: 0.25}
 workloads:
   - {batch: 2}
   - {batch: 4}
 published: {paper: todre, table: "3"}
 """
+
+
+ROW = "model: demo\nmethods:\n  - {method: ./halve.py, row: {method: fastv}}\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -51,7 +54,7 @@ def test_a_good_recipe_becomes_its_grid(tmp_path: Path) -> None:
     assert [method.parameters for method in recipe.methods] == [{"keep": 0.5}, {"keep": 0.25}]
     assert recipe.methods[0] == Method(name=str(tmp_path / "halve.py"), parameters={"keep": 0.5})
     assert recipe.published is not None
-    assert recipe.published.rows == (Row(method="fastv", tokens=64), None)
+    assert recipe.published.rows == (Row(method="fastv", tokens=288), None)
     assert len(list(recipe.cells())) == 4
 
 
@@ -80,6 +83,10 @@ def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
         ("model: demo\nmethods:\n  - fastfv\n", 3, "no method 'fastfv'"),
         ("model: demo\nmethods:\n  - 7\n", 3, "a method is a name"),
         ("model: demo\nmethods:\n  - ./halve.py\n  - ./halve.py\n", 4, "same as methods.0"),
+        (f"{ROW}published:\n  paper: todr\n  table: '3'\n", 5, "no published paper 'todr' (did you mean todre?)"),
+        (f"{ROW}published:\n  paper: todre\n  table: '33'\n", 6, "no table of todre '33' (known: 1, 2, 3, 4, 5, 6)"),
+        (f"{ROW}published: {{paper: todre, table: '4'}}\n", 3, "table 4 of todre has no such row; it has vanilla"),
+        (f"{ROW}published: {{paper: todre, table: 4}}\n", 4, "published.table: Input should be a valid string"),
         ("model: demo\nmethods: [./halve.py]\nworkloads:\n  - {}\n  - {}\n", 5, "same as workloads.0"),
         ("model: demo\nmodel: demo\nmethods: [./halve.py]\n", 2, "given twice"),
         ("model: demo\nmodels: [demo]\nmethods: [./halve.py]\n", 1, "exclude each other"),

@@ -8,8 +8,9 @@ import pytest
 
 from tokprof import published, resolve
 from tokprof.recipe import Measurement, Recipe
-from tokprof.recipe_file import bundled, read_recipe
-from tokprof.record import Failure, cell_key
+from tokprof.recipe_file import bundled, parse_recipe, read_recipe
+from tokprof.record import Failure, RunRecord, cell_key
+from tokprof.report.reproduce import reproduce
 from tokprof.sweep import Listener, Store, Sweep, cells_of, run
 from tokprof.sweep_plan import estimate
 
@@ -115,6 +116,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("recipes"))
     run(Sweep(cells_of([at_demo_size(name) for name in NAMES]), store), Listener())
     return store
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if parse_recipe(bundled()[name]).published])
+def test_every_table_is_set_beside_the_paper_at_demo_size(name: str, measured: Store) -> None:
+    """Another model than the paper's: gains beside gains, no figure over a figure, and said so."""
+    recipe = at_demo_size(name)
+    entries = [measured.read(cell_key(cell)) for cell in recipe.cells()]
+    found = reproduce(recipe, [entry for entry in entries if isinstance(entry, RunRecord)])
+    assert all(entry.ours and entry.ratio is None for entry in found.compared if entry.measure.title != "memory")
+    if found.compared:
+        assert found.verdicts and any("another model than the paper's" in note for note in found.notes)
 
 
 @pytest.mark.slow

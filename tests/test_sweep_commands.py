@@ -64,7 +64,7 @@ def test_what_no_longer_holds_is_said_in_the_dry_run_and_by_a_comparison_without
         (("sweep", "quickstart", "--format", "docx"), "docx"),
         (("sweep", "quickstart", "--devices", "one"), "devices"),
         (("sweep", "quickstart", "--out", "/proc/nowhere"), "cannot write"),
-        (("reproduce", "quickstart"), "no published table"),
+        (("reproduce", "quickstart"), "names no published table"),
         (("reproduce", "todre-tabel3"), "no recipe"),
     ],
 )

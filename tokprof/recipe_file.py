@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tokprof import policies
+from tokprof import policies, published
 from tokprof.errors import RecipeError, TokprofError, UnknownNameError
-from tokprof.recipe import Recipe
+from tokprof.recipe import Recipe, Row
 
 SIZE_LIMIT = 1 << 20
 DEEPEST = 32  # YAML's parser takes quadratic time on nested brackets
@@ -100,6 +100,7 @@ def parse_recipe(path: Path) -> Recipe:
     if recipe is not None:
         _check_methods(recipe, source)
         _check_duplicates(recipe, source)
+        _check_published(recipe, source)
     if source.mistakes or recipe is None:
         listed = "".join(f"\n  line {line}: {text}" for line, text in sorted(set(source.mistakes)))
         raise RecipeError(
@@ -264,6 +265,29 @@ def _check_duplicates(recipe: Recipe, source: _Source) -> None:
     for name, values in (("models", recipe.models), ("methods", recipe.methods), ("workloads", recipe.workloads)):
         for index, first in _repeated(values):
             source.note((name, index), f"{name}.{index} is the same as {name}.{first}")
+
+
+def _check_published(recipe: Recipe, source: _Source) -> None:
+    """The table is one that we have, and every row of the recipe one of its rows."""
+    table = recipe.published
+    if table is None:
+        return
+    try:
+        cells = published.table_cells(table.paper, table.table)
+    except UnknownNameError as error:
+        key = "table" if table.paper in published.PAPERS else "paper"
+        source.note(("published", key), f"{error.message} ({error.hint})")
+        return
+    own = [cell for cell in cells if cell.model in recipe.models] or cells
+    for index, row in enumerate(table.rows):
+        if row is not None and not any(_stands_for(row, cell) for cell in own):
+            known = dict.fromkeys(f"{cell.method} {cell.variant}".strip() for cell in own)
+            said = f"table {table.table} of {table.paper} has no such row; it has {', '.join(known)}"
+            source.note(("methods", index, "row"), said)
+
+
+def _stands_for(row: Row, cell: published.Cell) -> bool:
+    return (row.method, row.variant) == (cell.method, cell.variant) and row.tokens in (None, cell.tokens)
 
 
 def _repeated(values: tuple[Any, ...]) -> Iterator[tuple[int, int]]:

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from tests.records import make_record
 from tests.report.golden import same_as_golden
-from tokprof.errors import UnknownNameError
-from tokprof.recipe import Recipe
+from tokprof import published
+from tokprof.errors import InputError, UnknownNameError
+from tokprof.recipe import Published, Recipe
 from tokprof.recipe_file import bundled, read_recipe
 from tokprof.record import RunRecord
 from tokprof.report.reproduce import Compared, Reproduction, reproduce
@@ -104,8 +105,41 @@ def test_a_plot_without_numbers_is_said_to_be_one() -> None:
 
 
 def test_a_recipe_without_a_table_is_refused() -> None:
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(InputError, match="names no published table"):
         reproduce(recipe("quickstart"), [])
+
+
+def test_a_table_that_nobody_printed_is_named_among_those_that_were() -> None:
+    asked = recipe("todre-table3").model_copy(update={"published": Published(paper="todre", table="9")})
+    with pytest.raises(UnknownNameError) as caught:
+        reproduce(asked, [])
+    assert "'9'" in caught.value.message and caught.value.hint == "known: 1, 2, 3, 4, 5, 6"
+    with pytest.raises(UnknownNameError, match="no published paper 'fastv'"):
+        published.cells("fastv")
+
+
+@pytest.mark.parametrize("name", [name for name in bundled() if recipe(name).published])
+def test_every_recipe_with_a_table_is_set_beside_it(name: str) -> None:
+    """Each row with efficiency figures is compared; hardware, convention, bases and verdict are said."""
+    chosen = recipe(name)
+    assert chosen.published is not None
+    times = [50.0 + place for place, _ in enumerate(chosen.cells())]
+    found = reproduce(chosen, records_for(chosen, times))
+    measured = {(entry.cell.method, entry.cell.variant, entry.cell.tokens) for entry in found.compared}
+    for entry in found.compared:
+        assert entry.ours is not None and (entry.label == "unpruned" or entry.our_gain)
+    assert any(note.startswith("here: ") and "H200 (made up" in note for note in found.notes)
+    if not found.compared:
+        assert any("prints no efficiency figures" in note for note in found.notes)
+        return
+    for row in chosen.published.rows:
+        assert row is not None and any((row.method, row.variant) == one[:2] for one in measured), row
+    assert found.verdicts and any(note.startswith("paper: ") for note in found.notes)
+    metrics = {entry.measure.title for entry in found.compared}
+    if "FLOPs" in metrics:
+        assert any(note.startswith("FLOPs: both sides") or "compare the ratios" in note for note in found.notes)
+    bases = {entry.cell.token_basis for entry in found.compared if entry.label != "unpruned"}
+    assert any("different bases" in note for note in found.notes) == (len(bases) > 1)
 
 
 def test_reads_as_it_was_looked_at() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 
+from tokprof.errors import UnknownNameError
+
 PAPERS = ("v2drop", "visiondrop", "todre", "hidivdrop")
 REMARKS = ("anomalies", "claims", "flops_check", "model_dims", "omitted", "repairs", "setups", "speedups")
 
@@ -63,8 +65,18 @@ def rows(name: str) -> tuple[dict[str, str], ...]:
 @cache
 def cells(paper: str) -> tuple[Cell, ...]:
     """Every printed cell of one paper."""
+    if paper not in PAPERS:
+        raise UnknownNameError("published paper", paper, PAPERS)
     names = [field.name for field in fields(Cell)]
     return tuple(Cell(*(row["value" if name == "printed" else name] for name in names)) for row in rows(paper))
+
+
+def table_cells(paper: str, table: str) -> list[Cell]:
+    """Every printed cell of one table."""
+    known = dict.fromkeys(cell.table for cell in cells(paper))
+    if table not in known:
+        raise UnknownNameError(f"table of {paper}", table, known, f"known: {', '.join(known)}")
+    return [cell for cell in cells(paper) if cell.table == table]
 
 
 def find(metric: str, *, model: str | None = None, method: str | None = None) -> list[Cell]:

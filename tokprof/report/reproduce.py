@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tokprof import published, units
-from tokprof.errors import UnknownNameError
+from tokprof.errors import InputError
 from tokprof.published import Cell
 from tokprof.recipe import Published, Recipe, Row
 from tokprof.record import REQUEST_STAGES, Arm, RunRecord
@@ -130,13 +130,15 @@ def reproduce(recipe: Recipe, records: Sequence[RunRecord]) -> Reproduction:
     """What was measured for a recipe beside the table it names."""
     table = recipe.published
     if table is None:
-        known = "recipes that name a published table; this one is run with `tokprof sweep`"
-        raise UnknownNameError("published table for the recipe", recipe.title, [], known)
+        raise InputError(
+            f"the recipe {recipe.title!r} names no published table",
+            "run it with `tokprof sweep`; a recipe named after a table, such as todre-table3, can be reproduced",
+        )
     model = _paper_model(recipe)
     cells = [
         cell
-        for cell in published.cells(table.paper)
-        if cell.table == table.table and cell.model == model and _measure(table.paper, cell.metric) is not None
+        for cell in published.table_cells(table.paper, table.table)
+        if cell.model == model and _measure(table.paper, cell.metric) is not None
     ]
     compared: list[Compared] = []
     for method, row in zip(recipe.methods, table.rows, strict=False):
@@ -157,7 +159,7 @@ def _paper_model(recipe: Recipe) -> str:
     """The model whose half of the table this is, also when another one was run."""
     table = recipe.published
     assert table is not None
-    models = dict.fromkeys(cell.model for cell in published.cells(table.paper) if cell.table == table.table)
+    models = dict.fromkeys(cell.model for cell in published.table_cells(table.paper, table.table))
     return recipe.models[0] if recipe.models[0] in models else next(iter(models), "")
 
 

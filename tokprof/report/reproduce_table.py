@@ -18,7 +18,7 @@ HEADS = ("row", "metric", "paper", "ours", "÷ paper", "gain there", "gain here"
 def render(found: Reproduction) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for head in HEADS:
-        table.add_column(head, justify="left" if head in ("row", "metric") else "right")
+        table.add_column(head, justify="left" if head in ("row", "metric") else "right", overflow="fold")
     previous = ""
     for entry in found.compared:
         table.add_row(*(Text(cell) for cell in _cells(entry, previous)))
