@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.demo_ablation import LAST, begun, standing_out, variant
@@ -34,6 +35,7 @@ def test_variants_differ_from_the_plan_in_dropout_alone() -> None:
         assert seen.shape[1] == 744
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9")
 def test_it_starts_where_the_last_stage_did(tmp_path: Path) -> None:
     plan, _ = variant("standing-out", seed=0)
     learner = begun(plan, LLAVA_NEXT_FOLDER.parent / "llava")

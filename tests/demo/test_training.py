@@ -19,6 +19,7 @@ from tokprof.demo.questions import VALIDATION_SEED, held_out
 from tokprof.demo.train import provenance, step_generator, train
 
 SHORT = LLAVA_NEXT.shortened(2)
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9")
 
 
 def test_packed_questions_get_the_logits_they_have_alone() -> None:
@@ -75,6 +76,7 @@ def test_nothing_is_dropped_before_its_time() -> None:
     assert drop(visual, stage, 5, np.random.default_rng(0))[0].shape[1] == 25
 
 
+@needs_muon
 def test_a_few_steps_train_and_make_a_folder(tmp_path: Path) -> None:
     learner = train(SHORT, tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
@@ -92,6 +94,7 @@ def test_a_few_steps_train_and_make_a_folder(tmp_path: Path) -> None:
     assert smaller(**inputs).logits.isfinite().all()
 
 
+@needs_muon
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(
         stages=(
@@ -110,6 +113,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monk
         torch.testing.assert_close(parts[name], weights, msg=name)
 
 
+@needs_muon
 def test_another_plan_does_not_continue_a_run(tmp_path: Path) -> None:
     plan = Plan(stages=(Stage("overview", 1, 2, 1e-3, questions=2),))
     train(plan, tmp_path, quiet=True)

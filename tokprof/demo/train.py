@@ -179,6 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--smoke", type=int, metavar="STEPS", help="a few steps of each stage")
     chosen = parser.parse_args(arguments)
+    if not hasattr(torch.optim, "Muon"):
+        parser.error(f"training needs torch 2.9 or newer, for torch.optim.Muon; this is {torch.__version__}")
     torch.set_num_threads(chosen.threads)
     plan = replace(LLAVA_NEXT, seed=chosen.seed)
     if chosen.smoke:
