@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tokprof import budget, policies, units
@@ -11,6 +11,7 @@ from tokprof.errors import InputError, MachineError, ParameterError
 from tokprof.fit import check_fit
 from tokprof.models import catalog
 from tokprof.policies.base import Policy, Scene
+from tokprof.policies.views import ATTENTION
 from tokprof.recipe import Cell, Method, Recipe, Workload
 from tokprof.sources import light_sources
 from tokprof.workload import scene_of
@@ -63,6 +64,19 @@ def ready(cell: Cell) -> Ready:
     workload = scaled(cell.workload, policy, scene)
     pruned = scene if workload is cell.workload else scene_of(workload, entry)
     return Ready(cell, entry, policy, scene, pruned, sources)
+
+
+def with_official_scores(cells: list[Ready]) -> list[Ready]:
+    """Beside each method that reads attention, the same with its scores computed as the official code does."""
+    found = []
+    for each in cells:
+        found.append(each)
+        if each.policy.needs & ATTENTION and each.cell.setting.scores != "eager":
+            setting = each.cell.setting.model_copy(update={"scores": "eager"})
+            found.append(replace(each, cell=each.cell.model_copy(update={"setting": setting})))
+    if len(found) == len(cells):
+        raise InputError("--scores eager: none of these methods reads attention", "it is for fastv, sparsevlm and such")
+    return found
 
 
 def scaled(workload: Workload, policy: Policy, scene: Scene) -> Workload:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tokprof.models.adapter import Prepared
     from tokprof.models.huggingface import HuggingFaceAdapter
     from tokprof.profiler import Listener
+    from tokprof.recipe import Setting
 
 
 class Session:
@@ -48,11 +49,11 @@ class Session:
         for note in self.adapter.notes:
             listener.on_note(note)
         self._bench: Bench | None = None
-        self._exams: dict[int, Exam | None] = {}
+        self._exams: dict[tuple[int, bool], Exam | None] = {}
         self.current_stage = "loading"
 
     def serves(self, ready: Ready) -> bool:
-        return ready.cell.model == self.model and ready.cell.setting == self.setting
+        return ready.cell.model == self.model and _loaded_alike(ready.cell.setting, self.setting)
 
     def measure(self, ready: Ready) -> RunRecord:
         try:
@@ -71,15 +72,15 @@ class Session:
 
     def exam(self, ready: Ready) -> Exam | None:
         """The questions that the recipe asks for, unless this model's answers would mean nothing."""
-        count = ready.cell.measurement.accuracy
-        if count and count not in self._exams:
-            self._exams[count] = None
+        count, official = ready.cell.measurement.accuracy, _official(ready)
+        if count and (count, official) not in self._exams:
+            self._exams[count, official] = None
             if self.adapter.trained:
                 asked = bundled_questions(count, ready.entry)
-                self._exams[count] = Exam(self.adapter, asked, official_scores=self.setting.scores == "eager")
+                self._exams[count, official] = Exam(self.adapter, asked, official_scores=official)
             else:
                 self.listener.on_note(f"{self.model}: no accuracy, since answers of random weights mean nothing")
-        return self._exams.get(count)
+        return self._exams.get((count, official))
 
     def stage(self, stage: str, rounds: int = 0) -> None:
         self.current_stage = stage
@@ -101,7 +102,7 @@ class Bench:
             session.stage("parity with the model's own forward")
             shown = check_parity(self.adapter, dense, self.prepared, attention=self.adapter.attention)
             self.parity = Parity(checked=True, relative_error=shown.relative_error, greedy_equal=shown.greedy_equal)
-        self.dense = self._checked(dense, self.prepared)
+        self.dense = self._checked(dense, self.prepared, official=False)
 
     def serves(self, ready: Ready) -> bool:
         return ready.cell.workload == self.workload and ready.cell.measurement.parity == self.parity_wanted
@@ -109,7 +110,7 @@ class Bench:
     def measure(self, ready: Ready) -> RunRecord:
         policy, measurement, session = ready.policy, ready.cell.measurement, self.session
         session.stage(f"{policy.name}: checking its promises")
-        facts = self._checked(policy, self._inputs_for(policy))
+        facts = self._checked(policy, self._inputs_for(policy), official=_official(ready))
         samples = sample_pair(
             self.dense.round,
             facts.round,
@@ -149,14 +150,14 @@ class Bench:
         workload = scaled(self.workload, policy, self.prepared.scene)
         return self.prepared if workload is self.workload else self.adapter.prepare(workload)
 
-    def _checked(self, policy: Policy, prepared: Prepared) -> ArmFacts:
+    def _checked(self, policy: Policy, prepared: Prepared, *, official: bool) -> ArmFacts:
         try:
             return ArmFacts.checked(
                 self.adapter,
                 policy,
                 prepared,
                 self.workload.new_tokens,
-                official_scores=self.session.setting.scores == "eager",
+                official_scores=official,
                 device=self.session.device,
             )
         except (TokprofError, torch.OutOfMemoryError):
@@ -209,6 +210,15 @@ class Bench:
             sha256=prepared.sha256,
             preprocess_ms=prepared.preprocess_ms,
         )
+
+
+def _official(ready: Ready) -> bool:
+    return ready.cell.setting.scores == "eager"
+
+
+def _loaded_alike(first: Setting, second: Setting) -> bool:
+    """Whether one loaded model serves both."""
+    return first.model_copy(update={"scores": second.scores}) == second
 
 
 def release_memory() -> None:

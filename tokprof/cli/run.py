@@ -69,7 +69,7 @@ def run(
     scores: Annotated[
         str | None,
         typer.Option(
-            help="eager: scores the official way, to show its cost; or a file of accuracies to join, or `published`.",
+            help="eager: also score the official way, to show its cost. Or: a file of accuracies to join, `published`.",
             rich_help_panel=SETTING,
         ),
     ] = None,
@@ -117,17 +117,16 @@ def run(
     from tokprof.cli.running import check_output, run_and_print
 
     given = {name: value for name, value in locals().items() if name not in ("check_output", "run_and_print")}
-    join, eager = _scores(scores)
-    given["scores"] = eager
+    join, given["scores"] = _scores(scores)
     recipe = recipe_of(given)
     check_output(json)
-    run_and_print(recipe, json_path=json, shape=format_, join=join, yes=yes)
+    run_and_print(recipe, json_path=json, shape=format_, join=join, official=scores == "eager", yes=yes)
 
 
 def _scores(value: str | None) -> tuple[str | None, str | None]:
-    """(accuracies to join, how attention scores are computed)"""
-    if value in (None, "minimal", "eager"):
-        return None, value
+    """(accuracies to join, how attention scores are computed: where both ways are measured, ours at first)"""
+    if value in ("minimal", "eager"):
+        return None, "minimal"
     return value, None
 
 

@@ -39,16 +39,20 @@ def check_output(path: str | None) -> None:
         raise InputError(f"cannot write {target}: permission denied", "choose another file")
 
 
-def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: str | None, yes: bool) -> None:
+def run_and_print(
+    recipe: Recipe, *, json_path: str | None, shape: str, join: str | None, official: bool, yes: bool
+) -> None:
+    """`official`: show beside each method what scoring the official way costs."""
     if shape not in FORMATS:
         raise InputError(f"--format {shape!r}", f"one of {', '.join(FORMATS)}")
     from tokprof.cli.progress import ProgressLine
-    from tokprof.profiler import Listener, profile
+    from tokprof.profiler import Listener, measure_all
     from tokprof.record import write_records
-    from tokprof.resolve import refuse_the_hopeless
+    from tokprof.resolve import refuse_the_hopeless, resolve, with_official_scores
 
     joined = _joiner(join)
     refuse_the_hopeless(recipe, yes=yes)
+    cells = with_official_scores(resolve(recipe)) if official else resolve(recipe)
     records: list[RunRecord] = []
 
     def finished(record: RunRecord) -> None:
@@ -59,7 +63,7 @@ def run_and_print(recipe: Recipe, *, json_path: str | None, shape: str, join: st
     failure: TokprofError | None = None
     with ProgressLine() as line:
         try:
-            profile(recipe, Listener(on_record=finished, on_stage=line.stage, on_note=line.note))
+            measure_all(cells, Listener(on_record=finished, on_stage=line.stage, on_note=line.note))
         except TokprofError as error:
             failure = error
     records = joined(records)

@@ -33,6 +33,10 @@ class Need(Enum):
     EXTRA_LAYERS = "additional decoder layers beside the model's own"
 
 
+# what official code reads off whole attention matrices
+ATTENTION = frozenset({Need.CLS_ATTENTION, Need.SALIENCY, Need.ROW_ATTENTION, Need.COLUMN_ATTENTION})
+
+
 class View:
     """Read-only; hands out only what its policy declared, and notes what was asked for."""
 

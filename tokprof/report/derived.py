@@ -35,7 +35,8 @@ class Side:
         if self.dense:
             return {}
         asked = self.record.cell.method.parameters
-        return dict(asked) or {name: value for name, value in self.arm.parameters.items() if name == "keep"}
+        scores = {"scores": "eager"} if self.record.cell.setting.scores == "eager" else {}
+        return (dict(asked) or {name: value for name, value in self.arm.parameters.items() if name == "keep"}) | scores
 
     @property
     def budget(self) -> str:
