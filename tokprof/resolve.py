@@ -71,7 +71,7 @@ def with_official_scores(cells: list[Ready]) -> list[Ready]:
     found = []
     for each in cells:
         found.append(each)
-        if each.policy.needs & ATTENTION and each.cell.setting.scores != "eager":
+        if (each.policy.needs | each.policy.optional) & ATTENTION and each.cell.setting.scores != "eager":
             setting = each.cell.setting.model_copy(update={"scores": "eager"})
             found.append(replace(each, cell=each.cell.model_copy(update={"setting": setting})))
     if len(found) == len(cells):

@@ -31,6 +31,32 @@ def test_only_what_is_otherwise_alike_makes_a_trend() -> None:
     ]
 
 
+def test_rows_of_a_grid_say_what_tells_them_apart() -> None:
+    grid = [
+        make_record(workload=Workload(batch=batch, new_tokens=length), policy_ms=ms)  # type: ignore[call-arg]
+        for batch, length, ms in ((1, 1, 50), (4, 1, 50), (1, 16, 50), (4, 16, 130))
+    ]
+    labels = {axis: [trend.label for trend in trends.trends(grid) if trend.axis == axis] for axis in trends.AXES}
+    assert labels == {
+        "visual tokens": [],
+        "batch": ["fastv keep=0.25 · 1 new token", "fastv keep=0.25 · 16 new tokens"],
+        "new tokens": ["fastv keep=0.25 · batch 1", "fastv keep=0.25 · batch 4"],
+    }
+    assert "fastv keep=0.25 · 16 new tokens wins at batch 1 and loses at 4" in trends.turns(grid)
+
+
+def test_two_models_in_one_table_have_their_names() -> None:
+    both = [
+        make_record(model=model, workload=Workload(batch=batch))  # type: ignore[call-arg]
+        for model in ("llava-next-7b", "llava-next-13b")
+        for batch in (1, 4)
+    ]
+    assert [trend.label for trend in trends.trends(both)] == [
+        "fastv keep=0.25 · llava-next-7b",
+        "fastv keep=0.25 · llava-next-13b",
+    ]
+
+
 def test_the_page_draws_them_and_says_them() -> None:
     text = page(at_batches(50, 80, 130))
     assert "Speed-up against batch" in text and "wins at batch 1, 2 and loses at 4" in text

@@ -48,4 +48,4 @@ def stops_winning(points: Sequence[tuple[int, Interval]]) -> str:
     for (before, won), (after, wins_after) in pairwise(wins):
         if won and not wins_after:
             return f"between {before:,} and {after:,}"
-    return "not up to " + f"{wins[-1][0]:,}" if wins[-1][1] else f"at {wins[-1][0]:,}"
+    return f"not up to {wins[-1][0]:,}"

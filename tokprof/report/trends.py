@@ -31,19 +31,37 @@ class Trend:
 def trends(records: Sequence[RunRecord]) -> list[Trend]:
     found = []
     for axis, position in AXES.items():
-        families: dict[tuple[object, ...], list[RunRecord]] = {}
+        families: dict[tuple[str, ...], list[RunRecord]] = {}
         for record in records:
-            rest = tuple(value(record) for name, value in AXES.items() if name != axis)
-            label = derived.Side(record, record.policy, False).label
-            facts = record.model
-            key = (facts.name, facts.weights, facts.dtype, record.environment.device.name, label, *rest)
-            families.setdefault(key, []).append(record)
-        for members in families.values():
-            speeds = {position(record): derived.speedup(record) for record in members}
+            families.setdefault((_method(record), *_circumstances(record, axis)), []).append(record)
+        several = {key: members for key, members in families.items() if len(set(map(position, members))) > 1}
+        for key, label in zip(several, _labels(list(several)), strict=True):
+            speeds = {position(record): derived.speedup(record) for record in several[key]}
             points = tuple((place, speed) for place, speed in sorted(speeds.items()) if speed is not None)
             if len(points) > 1:
-                found.append(Trend(derived.Side(members[0], members[0].policy, False).label, axis, points))
+                found.append(Trend(label, axis, points))
     return found
+
+
+def _method(record: RunRecord) -> str:
+    return derived.Side(record, record.policy, False).label
+
+
+def _circumstances(record: RunRecord, axis: str) -> tuple[str, ...]:
+    """What stays the same along an axis, in words."""
+    facts = record.model
+    rest = [_said(name, read(record)) for name, read in AXES.items() if name != axis]
+    return facts.name, facts.weights, facts.dtype, record.environment.device.name, *rest
+
+
+def _said(axis: str, value: int) -> str:
+    return f"batch {value:,}" if axis == "batch" else units.counted(value, axis.removesuffix("s"))
+
+
+def _labels(keys: Sequence[tuple[str, ...]]) -> list[str]:
+    """The method, and of the circumstances those that are not the same in every row."""
+    telling = [len(set(column)) > 1 for column in zip(*keys, strict=True)]
+    return [" · ".join([key[0], *(key[i] for i in range(1, len(key)) if telling[i])]) for key in keys]
 
 
 def turns(records: Sequence[RunRecord]) -> list[str]:
