@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -89,3 +91,34 @@ def test_the_official_way_selects_the_same(name: str) -> None:
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-6)
     assert [kept.stop for kept in ours.kept] == [kept.stop for kept in theirs.kept]
     assert all(torch.equal(a.origin, b.origin) for a, b in zip(ours.kept, theirs.kept, strict=True))
+
+
+def test_torchs_own_flash_kernel_stands_aside_only_for_masks() -> None:
+    """Never for the kernel that makes whole matrices."""
+    with attention.backend("flash-sdpa"):
+        assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+        assert not torch.backends.cuda.math_sdp_enabled()
+    assert torch.backends.cuda.math_sdp_enabled()
+
+
+@pytest.mark.parametrize(("kernels", "masked"), [("sdpa", True), ("flash-sdpa", True), ("flash_attention_2", False)])
+def test_who_reads_compressed_tokens_needs_a_mask(kernels: str, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """flash-attn counts causality from the last key back, and takes none."""
+    from tests.models.tiny import build_tiny
+    from tokprof import policies
+    from tokprof.engine.request import run_request
+    from tokprof.measure.clock import NoClock
+    from tokprof.recipe import Workload
+
+    adapter = build_tiny("llava")
+    prepared, masks, run_layer = adapter.prepare(Workload()), [], adapter.decoder.run_layer  # type: ignore[call-arg]
+
+    def noted(*arguments: Any) -> torch.Tensor:
+        masks.append(arguments[-1])
+        return run_layer(*arguments)
+
+    monkeypatch.setattr(adapter.decoder, "run_layer", noted)
+    run_request(adapter, policies.build("voco_llama", tokens=2), prepared, NoClock(), 1, attention=kernels)
+    first, second = masks[: adapter.decoder.depth], masks[adapter.decoder.depth :]
+    assert all(mask is None for mask in first)
+    assert all((mask is not None) == masked for mask in second) and len(second) == len(first)

@@ -15,8 +15,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from tests.models.tiny import build_tiny, tiny, tiny_entry
-from tokprof.errors import InputError, UnknownNameError, WorkloadError
-from tokprof.models import load
+from tokprof.errors import InputError, ParameterError, UnknownNameError, WorkloadError
+from tokprof.models import attention_kernels, load
 from tokprof.models.catalog import demo_folder, find
 from tokprof.recipe import Workload
 
@@ -118,6 +118,15 @@ def test_attention_backends() -> None:
     assert flash.config._attn_implementation != "sdpa" or "flash" in flash.notes[0]
 
 
+def test_flash_kernels_by_device_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match="float32"):
+        attention_kernels("flash", "cuda", "torch.float32")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if flash-attn were installed
+    assert attention_kernels("flash", "cuda", "torch.bfloat16") == ("flash_attention_2", ())
+    assert attention_kernels("flash", "cpu", "torch.float32")[0] == "sdpa"
+    assert attention_kernels("eager", "cuda", "torch.float32") == ("eager", ())
+
+
 def test_seven_billion_parameters_on_meta() -> None:
     """Nothing is allocated, so the size and the parameter count can be looked at anywhere."""
     adapter = load("llava-next-7b", device="meta", dtype=torch.bfloat16)
@@ -157,7 +166,7 @@ def test_folders_that_lack_something_are_refused(saved: Path, tmp_path: Path) ->
     (broken / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"lacks \*\.safetensors"):
         load(str(broken))
-    with pytest.raises(InputError, match="holds a llava_next, but tiny-llava-1.5-7b is a llava"):
+    with pytest.raises(InputError, match=r"holds a llava_next, but tiny-llava-1\.5-7b is a llava"):
         load(tiny_entry("llava"), str(saved))
 
 

@@ -74,11 +74,12 @@ def causal_mask(rows: int, past: int, like: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def backend(attention: str) -> Iterator[None]:
-    """`flash` without the flash-attn package: torch's own flash kernel and no other."""
+    """`flash` without the flash-attn package: torch's own flash kernel, and the memory-efficient one where a method
+    adds to the scores (merging in the tower, a second pass behind compressed tokens): no flash kernel takes a mask."""
     if attention != "flash-sdpa":
         yield
         return
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
         yield

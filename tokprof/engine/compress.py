@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def compress_then_read(
-    adapter: Adapter, policy: Policy, prepared: Prepared, clock: Clock, visual: Tensor, room: int, *, eager: bool
+    adapter: Adapter, policy: Policy, prepared: Prepared, clock: Clock, visual: Tensor, room: int, *, attention: str
 ) -> Prefilled:
     decoder, scene = adapter.decoder, prepared.scene
     extra = policy.compress_tokens(scene)
@@ -36,14 +36,15 @@ def compress_then_read(
     following = prepared.positions[..., cut : cut + 1] + torch.arange(extra, device=hidden.device)
     positions = torch.cat((prepared.positions[..., :cut], following), dim=-1)
     cache = KVCache(decoder.depth, room + scene.text_after)
-    mask = causal_mask(hidden.shape[1], 0, hidden) if eager else None
+    mask = causal_mask(hidden.shape[1], 0, hidden) if attention == "eager" else None
     _through(decoder, hidden, positions, cache, mask)
     cache.keep(slice(cut, cut + extra))
 
     clock.enter("prefill")
     hidden = embedded[:, cut:]
     positions = prepared.positions[..., cut:] + extra
-    mask = causal_mask(hidden.shape[1], extra, hidden) if hidden.shape[1] > 1 else None
+    aligned = attention == "flash_attention_2"  # it counts causality from the last key back, and takes no mask
+    mask = causal_mask(hidden.shape[1], extra, hidden) if hidden.shape[1] > 1 and not aligned else None
     hidden, rotary = _through(decoder, hidden, positions, cache, mask)
     logits = decoder.logits(hidden[:, -1:])[:, 0]
     places = torch.arange(extra + hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)

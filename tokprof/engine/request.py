@@ -54,10 +54,9 @@ def run_request(
     with backend(attention):
         intake = VisualIntake(adapter, policy, prepared, clock, checked=checked, official_scores=official_scores)
         visual = intake.run()
-        eager = attention == "eager"
         if policy.compress_tokens(prepared.scene) and not policy.identity:
             assert isinstance(visual, Tensor), "a compressing policy edits nothing before the decoder"
-            prefilled = compress_then_read(adapter, policy, prepared, clock, visual, new_tokens, eager=eager)
+            prefilled = compress_then_read(adapter, policy, prepared, clock, visual, new_tokens, attention=attention)
         else:
             prefilled = Prefill(
                 adapter,
@@ -66,7 +65,7 @@ def run_request(
                 clock,
                 room=new_tokens,
                 checked=checked,
-                eager=eager,
+                eager=attention == "eager",
                 official_scores=official_scores,
             ).run(visual)
         kv_bytes, kv_lengths = prefilled.cache.bytes, prefilled.cache.lengths

@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from tokprof.errors import ParameterError
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,10 +43,11 @@ def load(
     from tokprof.models.weights import Wish, obtain
 
     entry = find(name) if isinstance(name, str) else name
-    kernels, said = attention_kernels(attention)
-    wish = Wish(
-        weights=weights, device=torch.device(device), dtype=dtype or torch.float32, attention=kernels, seed=seed
-    )
+    device, dtype = torch.device(device), dtype or torch.float32
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # events and synchronisation, too, mean the current device
+    kernels, said = attention_kernels(attention, device.type, str(dtype))
+    wish = Wish(weights=weights, device=device, dtype=dtype, attention=kernels, seed=seed)
     adapter_class, model_class = classes(entry.shape.family)
     loaded = obtain(entry, model_class, wish)
     processor = tokenizer = None
@@ -65,10 +68,12 @@ def classes(family: str) -> tuple[Any, Any]:
     return getattr(importlib.import_module(f"{__name__}.{module}"), ours), getattr(transformers, theirs)
 
 
-def attention_kernels(attention: str) -> tuple[str, tuple[str, ...]]:
+def attention_kernels(attention: str, device: str, dtype: str) -> tuple[str, tuple[str, ...]]:
     """Hugging Face's name for an attention backend; flash without its package is torch's own flash kernel."""
     if attention != "flash":
         return attention, ()
-    if importlib.util.find_spec("flash_attn"):
+    if device == "cuda" and dtype == "torch.float32":
+        raise ParameterError("no flash kernel on a GPU takes float32", "--dtype bfloat16, or --attention sdpa")
+    if device == "cuda" and importlib.util.find_spec("flash_attn"):
         return "flash_attention_2", ()
-    return "sdpa", ("flash-attn is not installed: torch's own flash kernel is used",)
+    return "sdpa", ("torch's own flash kernel is used, since flash-attn is not installed (or not for this device)",)
