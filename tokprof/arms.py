@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -16,7 +17,7 @@ from tokprof.measure.memory import memory_pass
 from tokprof.models.adapter import Adapter, Prepared
 from tokprof.policies.base import Plan, Policy
 from tokprof.recipe import Measurement
-from tokprof.record import Arm, Fidelity, Memory, Samples, Tokens
+from tokprof.record import Activity, Arm, Fidelity, Memory, Samples, Tokens
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class ArmFacts:
             official_scores=self.official_scores,
         )
 
+    @cached_property
+    def activity(self) -> Activity:
+        """Exact, and the same every time, so that the dense model's is counted once for all methods."""
+        return activity_pass(self.round, self.device)
+
     @property
     def value_bytes(self) -> int:
         return torch.empty((), dtype=self.adapter.decoder.parameters_dtype()).element_size()
@@ -102,7 +108,7 @@ def measured_arm(facts: ArmFacts, samples: Samples, measurement: Measurement) ->
         energy=energy_pass(facts.round, facts.device, facts.prepared.batch, facts.new_tokens)
         if measurement.energy
         else None,
-        activity=activity_pass(facts.round, facts.device) if measurement.activity else None,
+        activity=facts.activity if measurement.activity else None,
         generated=tuple(tuple(row) for row in facts.outcome.tokens.tolist()),
     )
 
