@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 @pytest.fixture(scope="module")
 def dense() -> Round:
-    adapter: Any = load("demo", device="cuda", dtype="bfloat16")
+    adapter: Any = load("demo", device="cuda", dtype=torch.bfloat16)
     prepared = adapter.prepare(Workload())  # type: ignore[call-arg]
 
     def run(clock: Clock) -> None:
