@@ -80,6 +80,15 @@ def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
     [
         ("model: demo\nmethods:\n  - {method: ./halve.py, keep: 2}\n", 3, "keep=2"),
         ("model: demo\nmethods:\n  - {method: ./halve.py, kep: 0.5}\n", 3, "no parameter 'kep'"),
+        (
+            "model: demo\nmethods:\n  - {method: hidivdrop, entry: soon}\n",
+            3,
+            "entry='soon' (it takes a whole number or",
+        ),
+        ("model: demo\nmethods:\n  - {method: random, like: 2.5}\n", 3, "like=2.5 (it takes text or nothing)"),
+        ("model: demo\nmethods:\n  - {method: ./halve.py, depth: true}\n", 3, "depth=True (it takes a whole number)"),
+        ("model: demo\nmethods:\n  - {method: pdrop, layers: nan}\n", 3, "layers='nan'"),
+        ("model: demo\nmethods:\n  - {method: v2drop, layers: [1.0e+400]}\n", 3, "no text, number or switch"),
         ("model: demo\nmethods:\n  - fastfv\n", 3, "no method 'fastfv'"),
         ("model: demo\nmethods:\n  - 7\n", 3, "a method is a name"),
         ("model: demo\nmethods:\n  - ./halve.py\n  - ./halve.py\n", 4, "same as methods.0"),
@@ -124,6 +133,13 @@ def test_aliases_cannot_explode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "just words", "- a\n- b\n", "a: [", "a: b: c", "a: 1\n---\nb: 2\n", "[" * 5000])
 def test_no_recipe_at_all(tmp_path: Path, text: str) -> None:
     assert "recipe.yaml" in mistakes(tmp_path, text)
+
+
+def test_a_file_too_large_for_a_recipe_and_a_folder(tmp_path: Path) -> None:
+    assert "larger than 1 MiB" in mistakes(tmp_path, "#" * (1 << 21))
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(RecipeError, match="no recipe"):
+        locate(str(tmp_path / "folder.yaml"))
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def test_what_was_measured_is_never_replaced() -> None:
         ("a.csv", "model,method,keep,task,score\nx,fastv,0.1,gqa,much\n"),
         ("a.csv", "model,method,keep,task,score\nx,fastv,0.1,gqa,nan\n"),
         ("a.csv", "model,method,keep,task,score\nx,fastv,0.1,gqa,\n"),
+        ("a.csv", "model,method,keep,task,score\nx,fastv\n"),
+        ("a.csv", "model,method,keep,task,score\nx,fastv,0.1,gqa,60,more\n"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, name: str, text: str) -> None:

@@ -138,6 +138,9 @@ def _csv(path: Path, text: str) -> list[Score]:
     missing = {"model", "method", "task", "score"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"--scores {path}: no column {', '.join(sorted(missing))}", "model,method,keep,task,score")
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(f"--scores {path}, row {line}: not one value per column", "fill it in, or leave it out")
     return [
         Score(
             model=row["model"].strip(),

@@ -49,6 +49,15 @@ def test_failures_are_on_the_page(results: Path, tmp_path: Path) -> None:
     assert "out of memory" in (tmp_path / "r.html").read_text()
 
 
+def test_failures_alone_are_a_page_and_no_figure(tmp_path: Path) -> None:
+    failure = Failure(key="x", cell=make_record("todre").cell, reason="out of memory")
+    write_records(tmp_path / "x.json", [], [failure])
+    call(tmp_path / "x.json", "-o", tmp_path / "r.html")
+    assert "out of memory" in (tmp_path / "r.html").read_text()
+    with pytest.raises(InputError, match="nothing was measured"):
+        call(tmp_path / "x.json", "-o", tmp_path / "r.png")
+
+
 @pytest.mark.parametrize("name", ["r.png", "r.svg"])
 def test_figures(results: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")

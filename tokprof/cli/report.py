@@ -72,6 +72,8 @@ def gathered(paths: list[Path]) -> RecordFile:
 
 def _write(found: RecordFile, output: Path | None, shape: str, title: str) -> None:
     if shape in FIGURES:
+        if not found.records:
+            raise InputError("nothing was measured that could be drawn", "-o report.html says why each cell failed")
         from tokprof.report.figures import draw
 
         assert output is not None

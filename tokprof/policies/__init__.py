@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
+from types import ModuleType, TracebackType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tokprof.errors import InputError, ParameterError, UnknownNameError
 from tokprof.policies.base import Need, Policy
 
 ENTRY_POINTS = "tokprof.policies"
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "nothing"}
 OWN_FILE = "tokprof_policy_"  # how modules of a user's own files are called
 
 
@@ -109,6 +110,22 @@ def _frames(error: BaseException) -> Iterator[TracebackType]:
         frame = frame.tb_next
 
 
+def _check_kind(policy: type[Policy], parameter: str, value: Any) -> None:
+    """That a plain parameter got a value of its kind; lists and choices are the method's own to read."""
+    try:
+        hint = get_type_hints(policy)[parameter]
+    except (NameError, TypeError):  # annotations of a user's file that only a type checker can read
+        return
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    plain = tuple(kind for kind in kinds if kind in KINDS)
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if not plain or len(plain) + bool(choices) < len(kinds):
+        return
+    if type(value) not in plain and not (type(value) is int and float in plain) and value not in choices:
+        words = [*(KINDS[kind] for kind in plain), *map(str, choices)]
+        raise ParameterError(f"{policy.name}: {parameter}={value!r}", f"it takes {' or '.join(words)}")
+
+
 def build(name: str, /, **parameters: Any) -> Policy:
     """A policy with its parameters checked; unknown ones are answered with the list of known ones."""
     policy = find(name)
@@ -116,6 +133,7 @@ def build(name: str, /, **parameters: Any) -> Policy:
     for parameter in parameters:
         if parameter not in known:
             raise ParameterError(f"{policy.name} has no parameter {parameter!r}", f"it has {', '.join(sorted(known))}")
+        _check_kind(policy, parameter, parameters[parameter])
     try:
         return policy(**parameters)
     except TypeError as error:

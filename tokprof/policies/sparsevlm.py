@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from tokprof.errors import ParameterError
 from tokprof.policies.attention_costs import attention_at
 from tokprof.policies.base import Cost, DecoderView, Edit, Need, Positions, Scene, top_indices
 from tokprof.policies.density_peaks import cluster_means, clustering_macs, density_peaks
@@ -66,6 +67,12 @@ class SparseVLM(Staged):
     @property
     def explicit(self) -> bool:
         return bool(self.tokens)
+
+    def check(self, scene: Scene) -> None:
+        super().check(scene)
+        stops = self.stops(scene.depth)
+        if self.tokens and len(self.tokens) != len(stops):
+            raise ParameterError(f"sparsevlm: {len(self.tokens)} tokens for {len(stops)} layers", "one count per layer")
 
     @property
     def positions(self) -> Positions:

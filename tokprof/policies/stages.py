@@ -7,6 +7,7 @@ that no longer fits before the last layer vanishes. Stops that a user gives are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,7 +22,9 @@ def numbers(value: Any, method: str, parameter: str) -> tuple[float, ...]:
     try:
         parts = [parts] if isinstance(parts, int | float) else list(parts)
         found = tuple(float(part) for part in parts if part != "")
-    except (TypeError, ValueError):
+        if not all(math.isfinite(number) for number in found):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
         raise ParameterError(
             f"{method}: {parameter}={value!r}", "numbers with commas between them, such as 3,17,22"
         ) from None
