@@ -81,9 +81,13 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
+        before = self._loads()
         self.tell("Page.navigate", url=path.resolve().as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        while self._loads() == before:
             self.events.append(self._receive())
+
+    def _loads(self) -> int:
+        return sum(event.get("method") == "Page.loadEventFired" for event in self.events)
 
     def evaluate(self, expression: str) -> Any:
         answer = self.tell("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
