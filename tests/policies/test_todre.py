@@ -11,6 +11,8 @@ from torch import Tensor
 from tests.policies.views import FakeDecoderView, FakeImageView, anyres, noise, scene_of, several, single, video
 from tokprof import policies
 from tokprof.errors import ParameterError
+from tokprof.measure.activity import activity_pass
+from tokprof.measure.clock import Clock
 from tokprof.policies import kcenter
 from tokprof.policies.kcenter import choose_diverse
 from tokprof.policies.todre import ToDRE
@@ -40,6 +42,24 @@ def test_diverse_choice_agrees_with_the_paper(count: int, diversity: Any, limit:
         slow_choice(sample, int(start), count, diversity == "max-sum")
         for sample, start in zip(features, first, strict=True)
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "batch", "operators"), [(kcenter.GRAM_TOKENS, 1, 3), (kcenter.GRAM_TOKENS, 2, 4), (0, 1, 5)]
+)
+def test_a_further_token_costs_few_operators(limit: int, batch: int, operators: int, monkeypatch: Any) -> None:
+    """What the host queues for it is its price on a GPU."""
+    monkeypatch.setattr(kcenter, "GRAM_TOKENS", limit)
+    features, first = noise(batch, 24, 6), torch.arange(batch)
+
+    def spent(count: int) -> int:
+        def choose(clock: Clock) -> None:
+            clock.enter("select")
+            choose_diverse(features, first, count)
+
+        return activity_pass(choose, "cpu").kernel_launches["select"]
+
+    assert spent(12) - spent(2) == 10 * operators
 
 
 def test_points_on_a_circle() -> None:
