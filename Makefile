@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-recipes test-lmms-eval lint docs gpu-suite clean
+.PHONY: demo test test-all test-recipes test-lmms-eval lint docs reports gpu-suite clean
 
 demo: $(READY)
 	$(BIN)/tokprof run --model demo --method todre,fastv,v2drop,hidivdrop,random --keep 0.25 --timeout 6
@@ -28,6 +28,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
+	$(BIN)/python scripts/build_docs.py
+
+reports: $(READY)
+	$(BIN)/python scripts/build_reports.py
 	$(BIN)/python scripts/build_docs.py
 
 gpu-suite:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from command_help import command_help
 from methods_page import methods_page
 from readme_parts import PICTURE, demo_page, demo_table, draw_picture, picture_is_stale, record_line
+from recipe_pages import recipe_pages
 from schema_page import schema_page
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/methods.md": methods_page,
     "docs/commands.md": command_help,
     "reports/demo/index.html": demo_page,
+    **recipe_pages(),
 }
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"demo table": demo_table, "demo record": record_line},

@@ -95,6 +95,7 @@ def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
         (f"{ROW}published:\n  paper: todr\n  table: '3'\n", 5, "no published paper 'todr' (did you mean todre?)"),
         (f"{ROW}published:\n  paper: todre\n  table: '33'\n", 6, "no table of todre '33' (known: 1, 2, 3, 4, 5, 6)"),
         (f"{ROW}published: {{paper: todre, table: '4'}}\n", 3, "table 4 of todre has no such row; it has vanilla"),
+        (f"{ROW}published: {{paper: todre, table: '3', model: x}}\n", 4, "no part for x; it has llava-next-7b"),
         (f"{ROW}published: {{paper: todre, table: 4}}\n", 4, "published.table: Input should be a valid string"),
         ("model: demo\nmethods: [./halve.py]\nworkloads:\n  - {}\n  - {}\n", 5, "same as workloads.0"),
         ("model: demo\nmodel: demo\nmethods: [./halve.py]\n", 2, "given twice"),

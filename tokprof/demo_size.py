@@ -6,13 +6,14 @@ rounds is small: it exercises the recipe, it does not measure what the recipe is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tokprof import policies
 from tokprof.errors import ParameterError, TokprofError
 from tokprof.models import catalog
 from tokprof.policies.stages import scaled
-from tokprof.recipe import Measurement, Method, Published, Recipe, Setting, Workload
+from tokprof.recipe import Measurement, Method, Recipe, Setting, Workload
 from tokprof.workload import scene_of
 
 DEMO = "demo"
@@ -21,7 +22,8 @@ MOST = {"batch": 2, "new_tokens": 8, "image_count": 2}
 ROUNDS = 3
 
 
-def at_demo_size(recipe: Recipe) -> Recipe:
+def at_demo_size(recipe: Recipe, most: Mapping[str, int] = MOST) -> Recipe:
+    """`most`: of each size of a workload."""
     depth, demo_depth = (catalog.find(name).shape.decoder.depth for name in (recipe.models[0], DEMO))
     if recipe.models == (DEMO,):
         return recipe
@@ -29,15 +31,14 @@ def at_demo_size(recipe: Recipe) -> Recipe:
         [_method(method, depth, demo_depth) for method in recipe.methods],
         recipe.published.rows if recipe.published else (),
     )
-    published = recipe.published
-    return recipe.model_copy(
+    small = recipe.on(DEMO)
+    return small.model_copy(
         update={
-            "models": (DEMO,),
             "methods": methods,
-            "workloads": tuple(dict.fromkeys(_workload(workload) for workload in recipe.workloads)),
+            "workloads": tuple(dict.fromkeys(_workload(workload, most) for workload in recipe.workloads)),
             "setting": Setting(device=recipe.setting.device, scores=recipe.setting.scores),
             "measurement": _measurement(recipe.measurement),
-            "published": published and Published(paper=published.paper, table=published.table, rows=rows),
+            "published": small.published and small.published.model_copy(update={"rows": rows}),
         }
     )
 
@@ -84,11 +85,11 @@ def _distinct(methods: list[Method], rows: tuple[Any, ...]) -> tuple[tuple[Metho
     return tuple(methods[index] for index in kept), tuple(rows[index] for index in kept) if rows else ()
 
 
-def _workload(workload: Workload) -> Workload:
+def _workload(workload: Workload, most: Mapping[str, int]) -> Workload:
     """Pictures and prompts stay; a video becomes two pictures."""
-    small = {name: min(getattr(workload, name), most) for name, most in MOST.items()}
+    small = {name: min(getattr(workload, name), largest) for name, largest in most.items()}
     if workload.frames or workload.video:
-        small["image_count"] = MOST["image_count"]
+        small["image_count"] = most["image_count"]
     if workload.images:
         small["image_count"] = 1
     return workload.model_copy(update={**small, "frames": None, "video": None, "anyres": "native"})

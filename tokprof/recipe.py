@@ -100,10 +100,14 @@ class Row(Value):
 
 
 class Published(Value):
-    """The table that a recipe re-runs. `rows`: one per method of the recipe; None where the paper has none."""
+    """The table that a recipe re-runs. `rows`: one per method of the recipe; None where the paper has none.
+
+    `model`: whose part of the table; left out, the recipe's own model's.
+    """
 
     paper: str
     table: str
+    model: str = ""
     rows: tuple[Row | None, ...] = ()
 
 
@@ -138,3 +142,9 @@ class Recipe(Value):
                         setting=self.setting,
                         measurement=self.measurement,
                     )
+
+    def on(self, model: str) -> Recipe:
+        """Another model in its place, beside the same part of the same table."""
+        table = self.published
+        beside = table and table.model_copy(update={"model": table.model or self.models[0]})
+        return self.model_copy(update={"models": (model,), "published": beside})

@@ -75,10 +75,10 @@ def read_recipe(path: Path, *, demo: bool = False) -> Recipe:
     from tokprof.demo_size import at_demo_size
 
     recipe = parse_recipe(path)
-    return _matched(at_demo_size(recipe) if demo else recipe)
+    return matched(at_demo_size(recipe) if demo else recipe)
 
 
-def _matched(recipe: Recipe) -> Recipe:
+def matched(recipe: Recipe) -> Recipe:
     """`match` written out: every method once per metric, with the parameter that gives it the first one's budget."""
     from tokprof.resolve import with_matched_budgets
 
@@ -278,7 +278,12 @@ def _check_published(recipe: Recipe, source: _Source) -> None:
         key = "table" if table.paper in published.PAPERS else "paper"
         source.note(("published", key), f"{error.message} ({error.hint})")
         return
-    own = [cell for cell in cells if cell.model in recipe.models] or cells
+    models = dict.fromkeys(cell.model for cell in cells)
+    if table.model and table.model not in models:
+        said = f"table {table.table} of {table.paper} has no part for {table.model}; it has {', '.join(models)}"
+        source.note(("published", "model"), said)
+    wanted = (table.model,) if table.model else recipe.models
+    own = [cell for cell in cells if cell.model in wanted] or cells
     for index, row in enumerate(table.rows):
         if row is not None and not any(_stands_for(row, cell) for cell in own):
             known = dict.fromkeys(f"{cell.method} {cell.variant}".strip() for cell in own)

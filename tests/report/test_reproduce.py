@@ -109,6 +109,15 @@ def test_a_recipe_without_a_table_is_refused() -> None:
         reproduce(recipe("quickstart"), [])
 
 
+@pytest.mark.parametrize("name", [name for name in bundled() if recipe(name).published])
+def test_another_model_stands_beside_the_same_part_of_the_table(name: str) -> None:
+    """Table 2 of HiDivDrop has a half for each of two models, table 4 of V²Drop one for pictures and one for videos."""
+    full, small = recipe(name), read_recipe(bundled()[name], demo=True)
+    assert small.models == ("demo",)
+    assert reproduce(small, []).model == reproduce(full, []).model == reproduce(full.on("demo"), []).model
+    assert reproduce(full, []).model == full.models[0]
+
+
 def test_a_table_that_nobody_printed_is_named_among_those_that_were() -> None:
     asked = recipe("todre-table3").model_copy(update={"published": Published(paper="todre", table="9")})
     with pytest.raises(UnknownNameError) as caught:

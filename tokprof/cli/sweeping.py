@@ -22,7 +22,7 @@ def chosen_recipes(names: Sequence[str], model: str | None) -> list[Recipe]:
 
     recipes = [read_recipe(locate(name), demo=model == DEMO) for name in names]
     if model and model != DEMO:
-        recipes = [recipe.model_copy(update={"models": (model,)}) for recipe in recipes]
+        recipes = [recipe.on(model) for recipe in recipes]
     return recipes
 
 

@@ -160,7 +160,8 @@ def _paper_model(recipe: Recipe) -> str:
     table = recipe.published
     assert table is not None
     models = dict.fromkeys(cell.model for cell in published.table_cells(table.paper, table.table))
-    return recipe.models[0] if recipe.models[0] in models else next(iter(models), "")
+    wanted = table.model or recipe.models[0]
+    return wanted if wanted in models else next(iter(models), "")
 
 
 def _measure(paper: str, metric: str) -> Measure | None:
