@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tokprof import demo
+from tokprof.atomic import write_text_atomically
 from tokprof.environment import machine_warnings, snapshot
 from tokprof.gate.calibration import Calibration
 from tokprof.gate.checking import against_file, calibrate
@@ -37,7 +38,7 @@ from tokprof.measure.sampling import Round, sample_pair
 from tokprof.measure.stats import median, relative_noise
 from tokprof.profiler import Listener
 from tokprof.recipe import Cell, Measurement, Method, Setting, Workload
-from tokprof.record import RunRecord, write_text_atomically
+from tokprof.record import RunRecord
 from tokprof.resolve import ready
 from tokprof.session import Session
 

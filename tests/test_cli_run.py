@@ -175,6 +175,27 @@ def test_running_out_of_memory_names_the_stage_and_keeps_the_rest(
     assert "fastv" in said.out
 
 
+def test_a_device_that_vanishes_is_said_and_keeps_the_rest(
+    tokprof: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokprof.session import Bench
+
+    original, path = Bench.measure, tmp_path / "out.json"
+
+    def gone(self: Bench, ready: profiler.Ready) -> object:
+        if ready.policy.name == "random":
+            self.session.stage("random: measuring")
+            raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA …")
+        return original(self, ready)
+
+    monkeypatch.setattr(Bench, "measure", gone)
+    said = tokprof(*DEMO, *BRIEF, "--method", "fastv,random", "--json", path)
+    assert said.code == 2 and "Traceback" not in said.err
+    assert "failed in random: measuring (random): CUDA error: unspecified launch failure" in said.err
+    assert "nvidia-smi" in said.err and "TORCH_USE" not in said.err
+    assert [record.policy.method for record in read_records(path).records] == ["fastv"]
+
+
 def test_budgets_are_solved_from_the_plan(tokprof: Callable[..., Said], tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     said = tokprof("run", "--model", "demo", "--method", "fastv,random", "--tokens", "200", *BRIEF, "--json", path)

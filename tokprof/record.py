@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tokprof.errors import InputError, RecordError
+from tokprof.atomic import write_text_atomically as write_text_atomically
+from tokprof.errors import RecordError
 from tokprof.recipe import Cell
 
 SCHEMA_VERSION = 1
@@ -252,6 +251,7 @@ class RecordFile(Stored):
     schema_version: int = SCHEMA_VERSION
     records: tuple[RunRecord, ...] = ()
     failures: tuple[Failure, ...] = ()
+    checksum: str | None = None  # of all the rest, whatever its layout; a file without one is read as well
 
 
 def cell_key(cell: Cell) -> str:
@@ -260,30 +260,19 @@ def cell_key(cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """All of the text or nothing: a reader never sees half a file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "choose a folder you may write to") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", "free some space or choose another folder"
-        ) from error
-
-
 def write_records(path: Path, records: Sequence[RunRecord], failures: Sequence[Failure] = ()) -> None:
+    write_text_atomically(path, records_as_json(records, failures))
+
+
+def records_as_json(records: Sequence[RunRecord], failures: Sequence[Failure] = ()) -> str:
     file = RecordFile(records=tuple(records), failures=tuple(failures))
-    write_text_atomically(path, file.model_dump_json(indent=1) + "\n")
+    checked = file.model_copy(update={"checksum": _checksum(json.loads(file.model_dump_json()))})
+    return checked.model_dump_json(indent=1) + "\n"
+
+
+def _checksum(raw: dict[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in raw.items() if name != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_records(path: Path) -> RecordFile:
@@ -306,8 +295,11 @@ def read_records(path: Path) -> RecordFile:
         hint = "update tokprof to read it" if newer else "measure again with this tokprof"
         raise RecordError(f"{path} has schema version {version!r}; this tokprof reads {SCHEMA_VERSION}", hint)
     try:
-        return RecordFile.model_validate_json(json.dumps(raw))
+        file = RecordFile.model_validate_json(json.dumps(raw))
     except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise RecordError(f"{path}: {where}: {first['msg']}", "it was edited or damaged: measure again") from error
+    if file.checksum is not None and file.checksum != _checksum(raw):
+        raise RecordError(f"{path} is not as it was written", "it was edited or damaged: measure again")
+    return file

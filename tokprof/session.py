@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tokprof.profiler import Listener
     from tokprof.recipe import Setting
 
+DEVICE_FAILED = "CUDA error"  # what every such exception of torch says; it has no class of its own before 2.8
+
 
 class Session:
     def __init__(self, ready: Ready, listener: Listener) -> None:
@@ -68,6 +70,14 @@ class Session:
                 f"out of memory on {self.device} in {self.current_stage} "
                 f"({ready.cell.method.name}, batch {ready.cell.workload.batch})",
                 "lower --batch, --new-tokens or --image-size, or take a smaller model or dtype",
+            ) from error
+        except RuntimeError as error:
+            said = str(error).partition("\n")[0]
+            if DEVICE_FAILED not in said:
+                raise
+            raise MachineError(
+                f"{self.device} failed in {self.current_stage} ({ready.cell.method.name}): {said}",
+                "see whether it is still there (nvidia-smi, dmesg), then run again: what was finished is written",
             ) from error
 
     def exam(self, ready: Ready) -> Exam | None:

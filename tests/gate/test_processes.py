@@ -50,7 +50,7 @@ def fake_checkout(tmp_path: Path) -> Place:
     package = tmp_path / "tokprof"
     package.mkdir()
     real = Path(__file__).parents[2] / "tokprof"
-    for name in ("__init__.py", "errors.py", "recipe.py", "record.py"):
+    for name in ("__init__.py", "errors.py", "recipe.py", "record.py", "atomic.py"):
         (package / name).write_text((real / name).read_text(encoding="utf-8"), encoding="utf-8")
     text = FAKE_PROFILER.format(path=str(tmp_path / "made.json"))
     (package / "profiler.py").write_text(text, encoding="utf-8")

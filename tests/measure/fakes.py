@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 from tokprof.measure.clock import Clock, FakeClock
 from tokprof.measure.nvml import MachineState
@@ -43,3 +45,47 @@ class FakeMachine:
                 self.now_ms += (share * request_ms + (extra or {}).get(stage, 0.0)) * slower
 
         return run
+
+
+class NVMLError(Exception):
+    pass
+
+
+class FakeNvml:
+    """A driver that fails for every call named in `fails`, or from the n-th call on."""
+
+    NVMLError = NVMLError
+    NVML_CLOCK_SM = NVML_TEMPERATURE_GPU = 0
+
+    def __init__(
+        self,
+        machine: FakeMachine,
+        watts: float = 300.0,
+        fails: tuple[str, ...] = (),
+        dies: int = 10**9,
+        mhz: float = 1200,
+    ) -> None:
+        self.machine, self.watts, self.fails, self.left, self.mhz = machine, watts, fails, dies, mhz
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+
+        def answer(*_: Any) -> Any:
+            self.left -= 1
+            if name in self.fails or self.left < 0:
+                raise NVMLError(name)
+            return {
+                "nvmlDeviceGetTotalEnergyConsumption": self.machine.now_ms * self.watts,
+                "nvmlDeviceGetPowerUsage": 75_000,
+                "nvmlDeviceGetClockInfo": self.mhz,
+                "nvmlDeviceGetMaxClockInfo": 1980,
+                "nvmlDeviceGetDefaultApplicationsClock": 1600,
+                "nvmlDeviceGetTemperature": 40,
+                "nvmlDeviceGetCurrentClocksEventReasons": 4,
+                "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=123),
+                "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=-1), SimpleNamespace(pid=-2)],
+                "nvmlSystemGetDriverVersion": b"570.1",
+            }[name]
+
+        return answer

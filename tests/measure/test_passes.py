@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from tests.measure.fakes import FakeMachine
+from tests.measure.fakes import FakeMachine, FakeNvml
 from tokprof.measure.activity import activity_pass, launches_per_stage
 from tokprof.measure.clock import Clock
 from tokprof.measure.energy import measure_energy
@@ -103,43 +102,6 @@ def test_resident_set_of_a_stage_on_a_cpu() -> None:
     assert memory.stage_peak_bytes["prefill"] - memory.stage_peak_bytes["vision"] > 48 << 20
     assert memory.peak_allocated_bytes == max(memory.stage_peak_bytes.values())
     assert memory.peak_reserved_bytes is None and memory.nvml_used_bytes is None
-
-
-class NVMLError(Exception):
-    pass
-
-
-class FakeNvml:
-    """A driver that fails for every call named in `fails`, or from the n-th call on."""
-
-    NVMLError = NVMLError
-    NVML_CLOCK_SM = NVML_TEMPERATURE_GPU = 0
-
-    def __init__(self, machine: FakeMachine, watts: float = 300.0, fails: tuple[str, ...] = (), dies: int = 10**9):
-        self.machine, self.watts, self.fails, self.left = machine, watts, fails, dies
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("nvml"):
-            raise AttributeError(name)
-
-        def answer(*_: Any) -> Any:
-            self.left -= 1
-            if name in self.fails or self.left < 0:
-                raise NVMLError(name)
-            return {
-                "nvmlDeviceGetTotalEnergyConsumption": self.machine.now_ms * self.watts,
-                "nvmlDeviceGetPowerUsage": 75_000,
-                "nvmlDeviceGetClockInfo": 1200,
-                "nvmlDeviceGetMaxClockInfo": 1980,
-                "nvmlDeviceGetDefaultApplicationsClock": 1600,
-                "nvmlDeviceGetTemperature": 40,
-                "nvmlDeviceGetCurrentClocksEventReasons": 4,
-                "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=123),
-                "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=-1), SimpleNamespace(pid=-2)],
-                "nvmlSystemGetDriverVersion": b"570.1",
-            }[name]
-
-        return answer
 
 
 def test_energy_over_a_window_of_five_seconds() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.measure.fakes import FakeMachine
+from tests.measure.fakes import FakeMachine, FakeNvml
 from tokprof.errors import MachineError
 from tokprof.measure.clock import Clock, FakeClock
-from tokprof.measure.nvml import MachineState
+from tokprof.measure.nvml import Gpu, MachineState
 from tokprof.measure.sampling import PairSamples, sample_pair
 from tokprof.measure.stats import drift, median, ratio_interval
 from tokprof.recipe import Measurement
@@ -223,6 +223,39 @@ def test_a_time_that_stands_still_ends_at_the_most_rounds(
         machine.round("dense", 1.0), machine.round("policy", 1.0), Measurement(), clock=machine.clock, now=now
     )
     assert pair.baseline.stop_reason == "50 rounds, the most there may be"
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_time_that_is_set_back_or_forward_ends_with_a_reason(jump: float) -> None:
+    """Of the watch that the stop rule reads; the rounds have a clock of their own."""
+    machine = FakeMachine()
+    pair = sample_pair(
+        machine.round("dense", 100.0),
+        machine.round("policy", 50.0),
+        Measurement(),
+        clock=machine.clock,
+        now=lambda: machine.now() + (jump if machine.now() > 2 else 0),
+    )
+    assert pair.baseline.stop_reason.startswith("time-out") == (jump > 0) and pair.baseline.rounds >= 2
+    assert speedup(pair) == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_clock_that_jumps_forward_is_one_outlier() -> None:
+    machine = FakeMachine(noise=0.001)
+    machine.clock = FakeClock(lambda: machine.now_ms + (1e7 if machine.now_ms > 2020 else 0))
+    pair = measure(machine, Measurement(rounds=30))
+    assert speedup(pair) == pytest.approx(2.0, rel=0.01)
+    assert any("outliers" in warning for warning in pair.warnings)
+
+
+@pytest.mark.parametrize("dies", [1, 3, 50, 51, 52, 53])
+def test_a_driver_that_fails_while_rounds_run_costs_its_figures_not_the_rounds(dies: int) -> None:
+    machine = FakeMachine()
+    gpu = Gpu(FakeNvml(machine, dies=dies, mhz=1980), None)
+    machine.state = gpu.state  # type: ignore[method-assign]
+    pair = measure(machine, Measurement(rounds=20))
+    assert pair.baseline.rounds == 20 and pair.baseline.set_aside == 0
+    assert "temperature_c" not in pair.rounds_state, "known for some rounds only"
 
 
 def test_a_device_that_vanishes_is_not_swallowed() -> None:

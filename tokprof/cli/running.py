@@ -85,9 +85,9 @@ def _joiner(source: str | None) -> Callable[[list[RunRecord]], list[RunRecord]]:
 
 def show(records: list[RunRecord], *, shape: str) -> None:
     if shape == "json":
-        from tokprof.record import RecordFile
+        from tokprof.record import records_as_json
 
-        print(RecordFile(records=tuple(records)).model_dump_json(indent=1))
+        sys.stdout.write(records_as_json(records))
     elif shape == "table":
         from rich.console import Console
 

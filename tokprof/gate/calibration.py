@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokprof.atomic import write_text_atomically
 from tokprof.errors import RecordError
 from tokprof.measure.stats import median, usable
-from tokprof.record import RunRecord, write_text_atomically
+from tokprof.record import RunRecord
 from tokprof.report.comparable import identity
 from tokprof.report.compare import time_series
 

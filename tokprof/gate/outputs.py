@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokprof.atomic import write_text_atomically
 from tokprof.errors import InputError
 from tokprof.gate.outcome import WORST_FIRST, Finding, Outcome
-from tokprof.record import write_text_atomically
 
 HEADER = ("metric", "baseline", "head", "answer", "")
 STYLES = {"pass": "green", "regressed": "red", "ambiguous": "yellow", "incomparable": "yellow"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokprof.atomic import write_text_atomically
 from tokprof.errors import InputError
-from tokprof.record import RunRecord, write_records, write_text_atomically
+from tokprof.record import RunRecord, write_records
 
 BASELINE = Path(".tokprof/baseline.json")
 WORKFLOW = Path(".github/workflows/tokprof.yml")

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tokprof.record import Ceilings, write_text_atomically
+from tokprof.atomic import write_text_atomically
+from tokprof.record import Ceilings
 
 REPEATS = 5
 SIDE = {"cpu": 1536, "cuda": 8192}  # of the square matrices

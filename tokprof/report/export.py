@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from tokprof.errors import UnknownNameError
-from tokprof.record import Failure, RecordFile, RunRecord
+from tokprof.record import Failure, RunRecord, records_as_json
 from tokprof.report import derived
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
@@ -23,7 +23,7 @@ NO_CHANGE = ("speedup", "flops_ratio", "accuracy", "first_token_kl", "top1", "gr
 def export(records: Sequence[RunRecord], form: str, failures: Sequence[Failure] = ()) -> str:
     """Text in one of `FORMATS`."""
     if form == "json":
-        return RecordFile(records=tuple(records), failures=tuple(failures)).model_dump_json(indent=1) + "\n"
+        return records_as_json(records, failures)
     if form not in WRITERS:
         raise UnknownNameError("format", form, FORMATS)
     return WRITERS[form](records)
