@@ -12,6 +12,7 @@ from tests.report.browser import Browser, chromium
 from tokprof.record import Ceilings, Failure, Fidelity, RunRecord
 from tokprof.report import charts, derived
 from tokprof.report.html import page
+from tokprof.report.svg import Axis
 
 EVIL = "<script>window.hit=1</script>\"'><img src=x onerror=window.hit=2>"
 
@@ -85,6 +86,12 @@ def test_the_staircase_steps_where_the_tokens_do() -> None:
     levels = [pair.split(",")[1] for pair in line.split()]
     assert len(levels) == 64 and len(set(levels[:32])) == 1 and len(set(levels[32:])) == 1
     assert float(levels[0]) < float(levels[-1])  # downwards on the screen
+
+
+def test_no_two_ticks_read_the_same() -> None:
+    axis = Axis("speed-up", 0.985, 1.008, lambda value: f"{value:.2f}×")
+    shown = [axis.show(tick) for tick in axis.ticks()]
+    assert len(shown) > 2 and len(shown) == len(set(shown))
 
 
 def test_the_bars_of_a_request_add_up_to_its_time() -> None:

@@ -60,9 +60,15 @@ class Axis:
         return (value - low) / (high - low) if high > low else 0.5
 
     def ticks(self, wanted: int = 5) -> list[float]:
+        """No two that read the same."""
         if self.log:
-            return _log_ticks(self.low, self.high)
-        return [tick * self.unit for tick in _ticks(self.low / self.unit, self.high / self.unit, wanted)]
+            found = _log_ticks(self.low, self.high)
+        else:
+            found = [tick * self.unit for tick in _ticks(self.low / self.unit, self.high / self.unit, wanted)]
+        said: dict[str, float] = {}
+        for tick in found:
+            said.setdefault(self.show(tick), tick)
+        return list(said.values())
 
 
 def spanning(
