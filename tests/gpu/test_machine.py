@@ -42,7 +42,7 @@ def test_the_driver_tells_what_a_record_needs() -> None:
 
 
 def test_equal_arms_are_equal(dense: Round) -> None:
-    pair = sample_pair(dense, dense, Measurement(), clock=CudaClock(), state=state_reader("cuda"))
+    pair = sample_pair(dense, dense, Measurement(timeout=20), clock=CudaClock(), state=state_reader("cuda"))
     interval = ratio_interval(pair.baseline.total_ms(), pair.policy.total_ms())
     assert interval.low / 1.01 <= 1 <= interval.high * 1.01
     assert len(pair.rounds_state["sm_clock_mhz"]) == 2 * pair.baseline.rounds

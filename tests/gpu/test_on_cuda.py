@@ -71,8 +71,11 @@ def test_parity_in_half_precision(family: str) -> None:
     assert check_parity(adapter, policies.build("dense"), prepared).relative_error < 5e-2
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "flash", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
+KERNELS = [(family, attention) for family in FAMILIES for attention in ("sdpa", "flash", "eager")]
+KERNELS.remove(("llava-next-grouped", "flash"))  # heads of 12 channels: no fused kernel takes them with a mask
+
+
+@pytest.mark.parametrize(("family", "attention"), KERNELS)
 def test_every_method_keeps_its_promises(family: str, attention: str) -> None:
     """Weights drawn on the device or read onto it, plan = observed, sound edits, a finite output."""
     adapter, prepared = bench_of(family, attention)
