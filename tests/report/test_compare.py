@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tests.records import make_environment, make_record
 from tests.report.golden import same_as_golden
 from tokprof.cli import build_app
-from tokprof.errors import InputError, RecordError
+from tokprof.errors import InputError, RecordError, TokprofError
 from tokprof.recipe import Setting, Workload
 from tokprof.record import RunRecord, write_records
 from tokprof.report.comparable import differences, identity, paired, read_any
@@ -128,3 +128,27 @@ def test_command(tmp_path: Path) -> None:
         build_app(), ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--format", "html"]
     )
     assert isinstance(odd.exception, InputError)
+
+
+def test_hostile_names_stay_text_in_markdown() -> None:
+    hostile = make_record("<script>|\n# x")
+    text = markdown([compare(hostile, hostile)], gone=[hostile])
+    assert "<script>" not in text and "\n# x" not in text and "\\|" in text
+
+
+def test_comparing_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("")
+    (tmp_path / "folder").mkdir()
+    write_records(tmp_path / "a.json", [make_record()])
+    write_records(tmp_path / "none.json", [])
+    write_records(tmp_path / "other.json", [make_record("todre"), make_record("vtw")])
+    for other, words in (
+        ("empty.json", "not JSON"),
+        ("folder", "no result files"),
+        ("none.json", "no record of the same question"),
+        ("other.json", "no record of the same question"),
+        ("gone.json", "no file"),
+    ):
+        done = CliRunner().invoke(build_app(), ["compare", str(tmp_path / "a.json"), str(tmp_path / other)])
+        assert isinstance(done.exception, TokprofError) and words in done.exception.message, done.output
+        assert done.exception.exit_code == 2 and done.exception.hint

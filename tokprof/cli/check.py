@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokprof.errors import InputError
+from tokprof.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from tokprof.gate.calibration import Calibration
@@ -52,21 +52,27 @@ def check(
     init: Annotated[bool, typer.Option("--init", help="Write a baseline and a workflow file.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.", rich_help_panel=OUTPUT)] = None,
     shape: Annotated[str, typer.Option("--format", help="table or markdown.", rich_help_panel=OUTPUT)] = "table",
-    yes: Annotated[bool, typer.Option("--yes", help="Overwrite what --init wrote before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Overwrite what --init wrote; measure large models, too.")] = False,
 ) -> None:
     """Gate for CI: did anything get worse? Exit 0 pass, 1 regressed, 2 bad use, 3 ambiguous or incomparable.
 
     tokprof check --init recipes/ci.yaml · tokprof check · tokprof check --against-ref origin/main --tier 2
     """
+    from tokprof.cli.running import check_output
+    from tokprof.gate.outputs import check_summary
     from tokprof.gate.starter import BASELINE
 
-    _refuse_contradictions(baseline, against_ref, base_python, tier, shape)
+    _refuse_contradictions(baseline, against_ref, base_python, calibrate=calibrate, init=init)
+    _refuse_words(tier, shape, calibrate=calibrate)
+    check_output(str(junit) if junit else None)
+    check_summary()
     file = baseline or BASELINE
     before = _records(file) if recipe is None or not (against_ref or init or calibrate) else []
     cells = _cells(recipe, before)
     chosen = _tier(tier, before, device, times_wanted=calibrate or (init and tier == "2"))
     wanted = {"rounds": rounds, "min_seconds": min_seconds, "timeout": timeout}
     cells = _adapted(cells, chosen, device, wanted)
+    _refuse_what_cannot_run(cells, yes=yes)
     if calibrate:
         _calibrate(cells, calibration)
     elif init:
@@ -81,16 +87,44 @@ def check(
 
 
 def _refuse_contradictions(
-    baseline: Path | None, against_ref: str | None, base_python: str | None, tier: str, shape: str
+    baseline: Path | None, against_ref: str | None, base_python: str | None, *, calibrate: bool, init: bool
 ) -> None:
+    if against_ref is not None and not against_ref.strip():
+        raise InputError("--against-ref '': something is missing", "name a reference, or leave --against-ref out")
     if baseline and against_ref:
         raise InputError("--baseline and --against-ref both say what to check against", "give one of them")
     if base_python and not against_ref:
         raise InputError("--base-python without --against-ref", "it names the interpreter for that reference")
+    modes = [
+        name for name, given in (("--init", init), ("--calibrate", calibrate), ("--against-ref", against_ref)) if given
+    ]
+    if len(modes) > 1:
+        raise InputError(f"{' and '.join(modes)} are different things to do", "give one of them")
+    if init and baseline:
+        raise InputError("--init writes .tokprof/baseline.json, not --baseline", "leave --baseline out")
+
+
+def _refuse_words(tier: str, shape: str, *, calibrate: bool) -> None:
     if tier not in ("auto", "1", "2"):
         raise InputError(f"--tier {tier!r}", "one of auto, 1, 2")
     if shape not in FORMATS:
         raise InputError(f"--format {shape!r}", f"one of {', '.join(FORMATS)}")
+    if calibrate and tier == "1":
+        raise InputError("--calibrate is about times, and --tier 1 has none", "leave --tier out")
+
+
+def _refuse_what_cannot_run(cells: list[Cell], *, yes: bool) -> None:
+    """Before anything is measured, here where the mistake was made."""
+    from tokprof.measure.apart import recipes_of
+    from tokprof.resolve import refuse_the_hopeless
+
+    for recipe in recipes_of(cells):
+        try:
+            refuse_the_hopeless(recipe, yes=yes)
+        except MachineError as error:
+            if "no CUDA device" not in error.message:
+                raise
+            raise MachineError(error.message, "--device cpu compares the counts, which need no GPU") from error
 
 
 def _records(file: Path) -> list[RunRecord]:
@@ -193,6 +227,11 @@ def _against_reference(
     from tokprof.gate.checking import against_reference
     from tokprof.gate.reference import base_place, head_place
 
+    fixed = [cell.method.name for cell in cells if Path(cell.method.name).is_absolute()]
+    if fixed:
+        raise InputError(
+            f"method {fixed[0]}: an absolute path is the same file for both", "name it from this folder: ./method.py"
+        )
     with base_place(reference, Path.cwd(), python) as base:
         return against_reference(cells, base, head_place(Path.cwd()), tier, known, _say)
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from tokprof.atomic import write_text_atomically
 from tokprof.errors import InputError
 from tokprof.gate.outcome import WORST_FIRST, Finding, Outcome
+from tokprof.report.compare_table import escaped
 
 HEADER = ("metric", "baseline", "head", "answer", "")
 STYLES = {"pass": "green", "regressed": "red", "ambiguous": "yellow", "incomparable": "yellow"}
@@ -77,14 +78,14 @@ def markdown(outcome: Outcome) -> str:
     parts = [f"## tokprof check: {outcome.answer}", "", headline(outcome), ""]
     bad = [found for found in outcome.findings if found.answer != "pass"]
     for cell, findings in by_cell(bad).items():
-        parts += [f"**{_escaped(cell)}**", "", *_rows(findings), ""]
+        parts += [f"**{escaped(cell)}**", "", *_rows(findings), ""]
     passed = [found for found in outcome.findings if found.answer == "pass"]
     if passed:
         parts += [f"<details><summary>{len(passed)} passed</summary>", ""]
         for cell, findings in by_cell(passed).items():
-            parts += [f"**{_escaped(cell)}**", "", *_rows(findings), ""]
+            parts += [f"**{escaped(cell)}**", "", *_rows(findings), ""]
         parts += ["</details>", ""]
-    parts += [f"> {_escaped(note)}\n" for note in (*outcome.notes, *remedies(outcome))]
+    parts += [f"> {escaped(note)}\n" for note in (*outcome.notes, *remedies(outcome))]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -92,12 +93,8 @@ def _rows(findings: Sequence[Finding]) -> list[str]:
     rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
     for found in findings:
         cells = (found.metric, found.before, found.after, found.answer, found.detail)
-        rows.append("| " + " | ".join(_escaped(cell) for cell in cells) + " |")
+        rows.append("| " + " | ".join(escaped(cell) for cell in cells) + " |")
     return rows
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 
 def junit(outcome: Outcome) -> str:
@@ -126,6 +123,13 @@ def junit(outcome: Outcome) -> str:
 def _printable(text: str) -> str:
     """XML has no place for control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def check_summary() -> None:
+    """Whether the job's summary can be written, before anything is measured."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and Path(summary).is_dir():
+        raise InputError(f"cannot write the job's summary {summary}: it is a folder", "check GITHUB_STEP_SUMMARY")
 
 
 def write_outputs(outcome: Outcome, junit_file: Path | None) -> None:

@@ -41,7 +41,7 @@ def base_place(reference: str, folder: Path, python: str | None = None) -> Itera
             package = _same_kind_of_package(top, tree, reference)
             if python is None:
                 python = sys.executable if same_dependencies(top, tree) else _own_environment(tree, Path(scratch))
-            yield Place(folder=inside, python=python, package=package)
+            yield Place(folder=inside, python=python, package=package, name=f"at {reference}")
         finally:
             subprocess.run(
                 ["git", "-C", str(top), "worktree", "remove", "--force", str(tree)], capture_output=True, check=False

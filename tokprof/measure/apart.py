@@ -43,12 +43,16 @@ class Place:
     folder: Path | None = None
     python: str = sys.executable
     package: Path | None = None  # a checkout whose tokprof is to be used
+    name: str = ""  # said where something goes wrong there
 
     def environment(self) -> dict[str, str]:
         found = dict(os.environ)
         if self.package is not None:
             found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.package), found.get("PYTHONPATH"))))
         return found
+
+    def says(self, message: str) -> str:
+        return f"{self.name}: {message}" if self.name else message
 
 
 def measure_apart(cells: Sequence[Cell], place: Place | None = None) -> list[RunRecord]:
@@ -69,9 +73,9 @@ def measure_apart(cells: Sequence[Cell], place: Place | None = None) -> list[Run
         )
         if refused.exists():
             message, hint = json.loads(refused.read_text(encoding="utf-8"))
-            raise TokprofError(message, hint)
+            raise TokprofError(place.says(message), hint)
         if not written.exists():
-            raise MachineError(_why(done), "run the same with `tokprof run`, to see it happen")
+            raise MachineError(place.says(_why(done)), "run the same with `tokprof run`, to see it happen")
         return list(read_records(written).records)
 
 

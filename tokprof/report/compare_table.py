@@ -35,16 +35,19 @@ def render(
 def markdown(comparisons: Sequence[Comparison], gone: Sequence[RunRecord] = (), new: Sequence[RunRecord] = ()) -> str:
     parts: list[str] = []
     for found in comparisons:
-        parts += [f"### {found.label}", ""]
+        parts += [f"### {escaped(found.label)}", ""]
         if found.lines:
             parts += ["| " + " | ".join(HEADER) + " |", "|---|--:|--:|--:|:-:|---|"]
-            parts += [
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in cells(line)) + " |" for line in found.lines
-            ]
+            parts += ["| " + " | ".join(escaped(cell) for cell in cells(line)) + " |" for line in found.lines]
             parts.append("")
-        parts += [f"> {remark}\n" for remark in remarks(found)]
-    parts += [f"> {line}\n" for line in unmatched(gone, new)]
+        parts += [f"> {escaped(remark)}\n" for remark in remarks(found)]
+    parts += [f"> {escaped(line)}\n" for line in unmatched(gone, new)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def escaped(text: str) -> str:
+    """Names may be anything; in markdown they stay text, on one line and in their cell."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 
 def cells(line: Line) -> tuple[str, ...]:
