@@ -49,8 +49,11 @@ def _contents(files: list[Path]) -> str:
     parts = [HEAD]
     for file in files:
         found = read_records(file)
-        table = export(found.records, "markdown", found.failures).strip()
-        parts.append(f"## {_title(file)}\n\n{_where(file, found)}\n\n{table}\n{_beside_the_paper(file, found)}")
+        table = export(found.records, "markdown").strip()
+        refused = "".join(f"\n- not measured: {one.cell.method.name}: {one.reason}" for one in found.failures)
+        parts.append(
+            f"## {_title(file)}\n\n{_where(file, found)}\n\n{table}\n{refused}\n{_beside_the_paper(file, found)}"
+        )
     return "\n".join(parts)
 
 
