@@ -152,6 +152,20 @@ def test_a_driver_that_fails_half_way_leaves_gaps(dies: int) -> None:
     assert not state.slow or state.sm_clock_mhz is not None
 
 
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetTemperatureV",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetCurrentClocksThrottleReasons",
+    ],
+)
+def test_older_and_newer_drivers_call_the_same_thing_by_another_name(gone: str) -> None:
+    state = Gpu(FakeNvml(FakeMachine(), fails=(gone,)), None).state()
+    assert state.temperature_c == 40 and state.throttle == ("power cap",)
+
+
 def test_an_older_driver_without_application_clocks_is_judged_by_its_highest() -> None:
     state = Gpu(FakeNvml(FakeMachine(), fails=("nvmlDeviceGetDefaultApplicationsClock",)), None).state()
     assert state.default_clock_mhz == 1980

@@ -74,7 +74,10 @@ class Gpu:
         return self._ask(lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3)
 
     def temperature_c(self) -> float | None:
-        return self._ask(lambda nvml, gpu: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)))
+        found = self._ask(lambda nvml, gpu: float(nvml.nvmlDeviceGetTemperatureV(gpu, nvml.NVML_TEMPERATURE_GPU)))
+        if found is None:  # a driver before CUDA 13; from CUDA 14 on, this one is gone
+            found = self._ask(lambda nvml, gpu: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)))
+        return found
 
     def throttle(self) -> tuple[str, ...]:
         bits = self._ask(lambda nvml, gpu: int(nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)))
