@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from tokprof.errors import MachineError
 from tokprof.models import catalog
 from tokprof.recipe import Cell, Measurement, Method, Recipe, Setting, Workload
 from tokprof.record import Failure, RunRecord, cell_key, read_records
-from tokprof.sources import changed, sources_of
+from tokprof.sources import changed, model_source, sources_of
 from tokprof.sweep import Listener, Store, Sweep, cells_of, measure_cells, run
 
 
@@ -271,3 +272,20 @@ def test_what_a_method_was_when_it_was_read_counts(tmp_path: Path) -> None:
     assert changed({**ready.sources, "model": sources_of(cell)["model"]}, sources_of(cell))
     failure = profiler.failure_of(cell, MachineError("no", ""), ready.sources)
     assert changed(failure.sources, sources_of(cell))
+
+
+def test_what_a_model_is_made_of_is_looked_up_on_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("tokprof.models.hub._ask", asked)
+    (cell,) = cells_of([recipe(0.5)])
+    for name in ("", "no-such-model", "nobody/no-such-model", "./nowhere/at all"):
+        assert model_source(cell.model_copy(update={"model": name})) == "none"
+    shutil.copytree(catalog.find("demo").folder or "", tmp_path / "mine")
+    own = cell.model_copy(update={"model": str(tmp_path / "mine")})
+    assert model_source(own) == model_source(cell)  # a copy that kept the times
+    os.utime(tmp_path / "mine" / "config.json", (1, 1))
+    assert model_source(own) not in ("none", model_source(cell))

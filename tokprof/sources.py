@@ -34,10 +34,7 @@ def light_sources(cell: Cell) -> dict[str, str]:
 
 
 def model_source(cell: Cell) -> str:
-    try:
-        folder = _model_folder(cell)
-    except TokprofError:  # the run will say what is wrong with it
-        return NOWHERE
+    folder = _model_folder(cell)
     return NOWHERE if folder is None else _stamp(folder.glob("*"))
 
 
@@ -68,10 +65,15 @@ def _pictures(workload: Workload) -> str:
 
 
 def _model_folder(cell: Cell) -> Path | None:
-    weights, entry = cell.setting.weights, catalog.find(cell.model)
+    """On this machine, as it is now: nobody is asked over the network."""
+    weights, name = cell.setting.weights, cell.model
     if weights not in ("auto", "random", "hub"):
         return Path(weights).expanduser()
-    return entry.folder or (hub.cached(entry.repository) if entry.repository else None)
+    for entry in catalog.entries():
+        if name in (entry.name, entry.repository):
+            return entry.folder or (hub.cached(entry.repository) if entry.repository else None)
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else hub.cached(name)
 
 
 def _stamp(files: Iterable[Path]) -> str:
