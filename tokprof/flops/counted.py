@@ -151,7 +151,16 @@ def _matrix_vector(matrix: tuple[int, ...], *_: Any, **__: Any) -> int:
     return 2 * prod(matrix)
 
 
-EXTRA_FORMULAS = {torch.ops.aten.mv: _matrix_vector, torch.ops.aten.dot: _matrix_vector}
+def _batches(left: tuple[int, ...], right: tuple[int, ...], *_: Any, **__: Any) -> int:
+    """An outer product adds nothing up: some transformers write a rotary table so, others element by element."""
+    return 0 if left[-1] == 1 else 2 * prod(left) * right[-1]
+
+
+EXTRA_FORMULAS = {
+    torch.ops.aten.mv: _matrix_vector,
+    torch.ops.aten.dot: _matrix_vector,
+    torch.ops.aten.bmm: _batches,
+}
 
 
 def count(adapter: Adapter, policy: Policy, prepared: Prepared, new_tokens: int) -> Counted:

@@ -101,6 +101,12 @@ def _matrix_vector_macs(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(_shape(inputs[0]))
 
 
+def _product_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """An outer product adds nothing up; see `counted`."""
+    left, right = _shape(inputs[0]), _shape(inputs[1])
+    return 0 if left[-1] == 1 else prod(left) * (right[-1] if len(right) > 1 else 1)
+
+
 def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
     """fvcore counts some norms and interpolations and misses others; nobody else counts any."""
     return 0
@@ -108,6 +114,7 @@ def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
 
 HANDLERS = {
     "aten::scaled_dot_product_attention": _attention_macs,
+    "aten::matmul": _product_macs,
     "aten::mv": _matrix_vector_macs,
     "aten::layer_norm": _nothing,
     "aten::upsample_bilinear2d": _nothing,
