@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ CONTROLS = ("random", "uniform", "downsample", "avgpool")  # rivals without a cl
 GRID_METHODS = ("random", "uniform", "fastervlm", "visionzip", "todre", "fastv", "v2drop", "visiondrop")
 GRID_KEEPS = (0.5, 0.25, 0.1)
 LARGER_KEEPS = (0.25, 1 / 3, 0.5)
+ROLES = ("usual", "twin", "grid")
 SIGNIFICANT = 0.05
 NEW_TOKENS = 3  # the longest answer has two
 
@@ -102,22 +103,22 @@ class DemoAccuracy:
         return found
 
 
-def wanted(grid: bool) -> Iterator[tuple[str, list[Method]]]:
+def wanted(roles: Collection[str]) -> Iterator[tuple[str, list[Method]]]:
     """All arms, each with what stands in where the demo refuses the first: eight layers cannot drop as
     much as thirty-two."""
     yield "dense", [Method(name="dense")]
     for name in policies.names():
         keeps = [] if name == "dense" else [policies.build(name).keep, *LARGER_KEEPS]
-        if keeps:
+        if keeps and "usual" in roles:
             yield "usual", [Method(name=name, parameters={"keep": keep}) for keep in keeps]
-        if keeps and name != "random":
+        if keeps and "twin" in roles and name != "random":
             yield "twin", [Method(name="random", parameters={"like": name, "keep": keep}) for keep in keeps]
-    for name in GRID_METHODS if grid else ():
+    for name in GRID_METHODS if "grid" in roles else ():
         for keep in GRID_KEEPS:
             yield "grid", [Method(name=name, parameters={"keep": keep})]
 
 
-def measure(weights: str, questions: int, batch: int | None, grid: bool) -> dict[str, Any]:
+def measure(weights: str, questions: int, batch: int | None, roles: Collection[str]) -> dict[str, Any]:
     from tokprof.accuracy.asking import evaluate
     from tokprof.accuracy.questions import demo_questions
     from tokprof.demo.questions import held_out
@@ -126,7 +127,7 @@ def measure(weights: str, questions: int, batch: int | None, grid: bool) -> dict
     asked, hard = demo_questions(questions), [found.hard for found in held_out(questions)]
     fitting: list[tuple[str, Method, Ready]] = []
     refused: dict[str, str] = {}
-    for role, methods in wanted(grid):
+    for role, methods in wanted(roles):
         for method in methods:
             try:
                 fitting.append((role, method, fitted(method, weights, asked)))
@@ -173,10 +174,10 @@ def main() -> None:
     parser.add_argument("--weights", default="auto", help="a folder as the training writes it; else the bundled one")
     parser.add_argument("--questions", type=int, default=1000)
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--no-grid", action="store_true", help="leave out the arms at equal keep")
+    parser.add_argument("--arms", nargs="+", choices=ROLES, default=ROLES, help="beside the dense model")
     parser.add_argument("--out", type=Path, default=Path("build/demo-accuracy.json"))
     given = parser.parse_args()
-    data = measure(given.weights, given.questions, given.batch, not given.no_grid)
+    data = measure(given.weights, given.questions, given.batch, given.arms)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(given.out, json.dumps(data, indent=1) + "\n")
     for arm in DemoAccuracy(data).arms:
