@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-recipes test-lmms-eval lint docs reports gpu-suite clean
+.PHONY: demo test test-all test-recipes test-lmms-eval test-oldest lint docs reports gpu-suite clean
 
 demo: $(READY)
 	$(BIN)/tokprof run --model demo --method todre,fastv,v2drop,hidivdrop,random --keep 0.25 --timeout 6
@@ -21,6 +21,11 @@ test-recipes: $(READY)
 
 test-lmms-eval: $(READY)
 	bash scripts/test_lmms_eval.sh $(BIN)/python
+
+test-oldest:  # the lower end of what is supported; gigabytes, since old torch comes with CUDA
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install -qq --disable-pip-version-check "torch==2.8.*" "transformers==5.17.*" -e ".[dev]"
+	build/oldest/bin/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
