@@ -66,6 +66,8 @@ def test_what_no_longer_holds_is_said_in_the_dry_run_and_by_a_comparison_without
         (("sweep", "quickstart", "--out", "/proc/nowhere"), "cannot write"),
         (("reproduce", "quickstart"), "names no published table"),
         (("reproduce", "todre-tabel3"), "no recipe"),
+        (("reproduce", "todre-table3", "--model", "lava", "--no-run"), "no model 'lava'"),
+        (("sweep", "todre-table3", "--model", "lava"), "no model 'lava'"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_measured(words: tuple[str, ...], said: str, tmp_path: Path) -> None:

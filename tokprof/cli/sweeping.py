@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 def chosen_recipes(names: Sequence[str], model: str | None) -> list[Recipe]:
     """Read and checked, at demo size or with another model where one is given."""
     from tokprof.demo_size import DEMO
+    from tokprof.models import catalog
     from tokprof.recipe_file import locate, read_recipe
 
+    if model:
+        catalog.find(model)
     recipes = [read_recipe(locate(name), demo=model == DEMO) for name in names]
     if model and model != DEMO:
         recipes = [recipe.on(model) for recipe in recipes]
