@@ -2,7 +2,7 @@
 
     python scripts/build_reports.py [--rounds 20] [--out reports/recipes] [NAME …]
 
-On a quiet machine of two cores this takes under twelve minutes. It can be killed and started again: what is measured
+Give it a quiet machine. It can be killed and started again: what is measured
 already (results/reports) is not measured a second time.
 """
 
