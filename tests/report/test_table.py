@@ -5,13 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.records import make_arm, make_record, make_samples
+from tests.records import make_arm, make_environment, make_record, make_samples
 from tests.report.golden import same_as_golden
-from tokprof.record import Accuracy, Activity, RunRecord
+from tokprof.recipe import Measurement
+from tokprof.record import Accuracy, Activity, Energy, RunRecord
 from tokprof.report import derived
 from tokprof.report.columns import COLUMNS
 from tokprof.report.columns import column as column_of
-from tokprof.report.table import render
+from tokprof.report.table import about_machine, render
 
 
 def three() -> list[RunRecord]:
@@ -113,3 +114,24 @@ def test_the_overhead_of_deciding_is_shown() -> None:
     for width in (80, 160):
         text = printed([row.record], width)
         assert "select FLOPs" in text and "3.00 GFLOP" in text and "syncs" in text
+
+
+def test_energy_is_shown_per_request_and_per_token_or_said_not_to_be_supported() -> None:
+    asked = make_record(measurement=Measurement(energy=True))  # type: ignore[call-arg]
+    assert "energy: not supported here" in printed([asked], 200) and "J/request" not in printed([asked], 200)
+    assert "energy" not in printed([make_record()], 200)
+    used = Energy(window_s=5.1, joules=900.0, requests=30, tokens=600, idle_watts=75.0)
+    shown = printed([asked.model_copy(update={"policy": asked.policy.model_copy(update={"energy": used})})], 200)
+    assert "J/request" in shown and "J/token" in shown and "not supported" not in shown
+    assert "energy: over 5.1 s of requests or more, the device idle at 75 W" in shown
+    assert column_of("joules_per_request").value(derived.Side(asked, asked.policy, False)) is None
+    measured = asked.policy.model_copy(update={"energy": used})
+    assert column_of("joules_per_request").value(derived.Side(asked, measured, False)) == 30.0
+    assert column_of("joules_per_token").value(derived.Side(asked, measured, False)) == 1.5
+
+
+def test_a_processor_is_said_to_be_one() -> None:
+    assert about_machine(make_record(environment=make_environment("CPU x"))).startswith("CPU x")
+    environment = make_environment("CPU x")
+    epyc = environment.model_copy(update={"device": environment.device.model_copy(update={"name": "AMD EPYC"})})
+    assert about_machine(make_record(environment=epyc)).startswith("CPU: AMD EPYC")

@@ -12,7 +12,7 @@ from tokprof import units
 from tokprof.report import derived
 from tokprof.report.derived import Side
 
-Group = Literal["headline", "cost", "memory", "throughput", "fidelity", "accuracy"]
+Group = Literal["headline", "cost", "memory", "energy", "throughput", "fidelity", "accuracy"]
 Better = Literal["lower", "higher"]
 Show = Callable[[float | None], str]
 
@@ -75,6 +75,18 @@ def _select_flops(side: Side) -> float | None:
     """The matrix work of a method's decisions; the dense model takes none."""
     parts = side.arm.flops.get(derived.CONVENTION)
     return parts.get("selection", 0) if parts and not side.dense else None
+
+
+def _joules(per: Literal["requests", "tokens"]) -> Callable[[Side], float | None]:
+    def value(side: Side) -> float | None:
+        energy = side.arm.energy
+        return energy.joules / getattr(energy, per) if energy and getattr(energy, per) else None
+
+    return value
+
+
+def _energy(key: str, title: str, per: Literal["requests", "tokens"], meaning: str) -> Column:
+    return Column(key, title, "energy", "J", "lower", units.number, _joules(per), meaning=meaning)
 
 
 def _syncs(side: Side) -> float | None:
@@ -147,6 +159,8 @@ COLUMNS: tuple[Column, ...] = (
         meaning="the CUDA allocator's peak; on a CPU the process's resident set",
     ),
     Column("kv_bytes", "KV cache", "memory", "B", "lower", units.bytes_, _kv, meaning="cache tensors after prefill"),
+    _energy("joules_per_request", "J/request", "requests", "energy of the whole GPU, idle power contained"),
+    _energy("joules_per_token", "J/token", "tokens", "the same, for each generated token"),
     _per_second("requests_per_s", "req/s", lambda s: derived.requests_per_s(s.record, s.arm), "requests per second"),
     _per_second(
         "original_per_s", "tok/s orig.", _rate("original"), "tokens per second as if none had been dropped"

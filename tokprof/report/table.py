@@ -47,7 +47,8 @@ def about_model(record: RunRecord) -> str:
 def about_machine(record: RunRecord) -> str:
     device, environment = record.environment.device, record.environment
     torch = environment.libraries.get("torch")
-    parts = [device.name, f"CUDA {device.cuda}" if device.cuda else "", f"torch {torch}" if torch else ""]
+    name = device.name if device.kind == "cuda" or "CPU" in device.name else f"CPU: {device.name}"
+    parts = [name, f"CUDA {device.cuda}" if device.cuda else "", f"torch {torch}" if torch else ""]
     if device.threads:
         parts.insert(1, units.counted(device.threads, "thread"))
     return " · ".join(part for part in parts if part)
@@ -129,7 +130,7 @@ def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
     yield Text("")
     yield Text(NOTE, style="dim")
     explained = reasons(records) if len(records) <= REASONS_SHOWN else [MORE_REASONS]
-    for line in [*accuracy_sources(records), *explained]:
+    for line in [*accuracy_sources(records), *energy_remarks(records), *explained]:
         yield Text(line)
     for warning, methods in warnings(records).items():
         whose = f" ({', '.join(methods)})" if len(methods) < len(records) else ""
@@ -150,6 +151,18 @@ def accuracy_sources(records: Sequence[RunRecord]) -> list[str]:
     arms = [arm for record in records for arm in (record.baseline, record.policy)]
     found = {f"accuracy: {arm.accuracy.task} ({arm.accuracy.source})" for arm in arms if arm.accuracy}
     return sorted(found)
+
+
+def energy_remarks(records: Sequence[RunRecord]) -> list[str]:
+    """Over what it was measured; or that it was asked for and this device does not count it, which is not zero."""
+    if not any(record.cell.measurement.energy for record in records):
+        return []
+    found = [arm.energy for record in records for arm in (record.baseline, record.policy) if arm.energy]
+    if not found:
+        return ["energy: not supported here (no NVML counter of this device)"]
+    idle = [energy.idle_watts for energy in found if energy.idle_watts is not None]
+    window = f"energy: over {min(energy.window_s for energy in found):.1f} s of requests or more"
+    return [f"{window}, the device idle at {min(idle):.0f} W" if idle else window]
 
 
 def reasons(records: Sequence[RunRecord]) -> list[str]:
