@@ -56,7 +56,9 @@ def test_random_at_a_layer() -> None:
         policies.build("random", mode="layer", layer=8).check(scene)
 
 
-@pytest.mark.parametrize("other", ["fastv", "v2drop", "hidivdrop", "pdrop", "visionzip", "vtw", "tome", "todre", "voco_llama"])
+@pytest.mark.parametrize(
+    "other", ["fastv", "v2drop", "hidivdrop", "pdrop", "visionzip", "vtw", "tome", "todre", "voco_llama"]
+)
 def test_random_follows_the_plan_of_another_method(other: str) -> None:
     """Same counts at every layer, and what is left later is a subset of what was left before."""
     scene = anyres(depth=32, top=1)
@@ -82,6 +84,8 @@ def test_random_cannot_be_like_nobody() -> None:
     for name in ("random", "dense"):
         with pytest.raises(ParameterError):
             policies.build("random", like=name)
+    with pytest.raises(ParameterError, match="smaller"):
+        policies.build("random", like="downsample").check(anyres(depth=32, top=1))
 
 
 def test_uniform_spacing_by_hand() -> None:

@@ -61,6 +61,11 @@ class Random(Policy):
     def check(self, scene: Scene) -> None:
         if self._other:
             self._other.check(scene)
+            if self._other.image_scale(scene) != 1.0:
+                raise ParameterError(
+                    f"random: like={self.like} has no tokens to draw: it makes pictures smaller",
+                    "the name of a method that drops tokens",
+                )
         elif self.mode == "layer" and not 0 < self.layer < scene.depth:
             raise ParameterError(
                 f"random: layer={self.layer} on a model of {scene.depth} layers", f"a layer from 1 to {scene.depth - 1}"
