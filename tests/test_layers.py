@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "shapes": set(),
     "layout": {"errors", "shapes"},
     "recipe": set(),
-    "record": {"errors", "recipe"},
+    "atomic": {"errors"},
+    "record": {"errors", "recipe", "atomic"},
     "policies": {"errors", "shapes"},
     "models.hub": {"errors"},
     "models.catalog": {"errors", "shapes", "models.configuration", "models.hub"},
@@ -28,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "workload": {"errors", "layout", "shapes", "recipe", "models.catalog", "models.prompts", "policies.base"},
     "engine": {"errors", "shapes", "policies.base", "models.adapter", "models.decoder", "measure.clock"},
     "measure.stats": {"errors"},
-    "measure": {"errors", "units", "recipe", "record", "environment"},
+    "measure": {"errors", "units", "recipe", "record", "environment", "atomic"},
     "flops": {
         *("errors", "units", "shapes", "layout", "recipe", "record", "policies", "published", "workload", "resolve"),
         *("measure.stats", "measure.clock", "models.catalog", "models.adapter", "models.prompts", "fit"),
@@ -69,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         *("flops.analytic", "fit", "profiler", "session"),
     },
     "harness": {*("errors", "layout", "recipe", "workload", "resolve", "profiler", "session", "accuracy")},
-    "gate": {"errors", "recipe", "record", "measure.stats", "measure.verdict", "measure.apart", "report"},
+    "gate": {"errors", "atomic", "recipe", "record", "measure.stats", "measure.verdict", "measure.apart", "report"},
 }
 TORCH_FREE = (
     "errors", "units", "shapes", "layout", "recipe", "record", "resolve", "budget", "workload", "measure.stats",
