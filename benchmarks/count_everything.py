@@ -22,12 +22,12 @@ import torch
 import transformers
 
 from tokprof import __version__, policies
+from tokprof.atomic import write_text_atomically
 from tokprof.errors import TokprofError
 from tokprof.flops.analytic import PARTS
 from tokprof.flops.planning import Prompt, case
 from tokprof.flops.residuals import TOLERANCE, Uncounted, residual_of
 from tokprof.models import catalog, load
-from tokprof.record import write_text_atomically
 
 KEEP = 0.25
 PROMPT = {"text": 64, "new_tokens": 3}

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from tokprof import policies
 from tokprof.accuracy.evaluation import Share
 from tokprof.accuracy.proportions import Paired, paired
+from tokprof.atomic import write_text_atomically
 from tokprof.demo.questions import HELD_OUT_SEED
 from tokprof.errors import TokprofError
 from tokprof.recipe import Method, Recipe, Setting
-from tokprof.record import write_text_atomically
 
 if TYPE_CHECKING:
     from tokprof.accuracy.questions import QuestionSet

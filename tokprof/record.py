@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tokprof.atomic import write_text_atomically as write_text_atomically
+from tokprof.atomic import write_text_atomically
 from tokprof.errors import RecordError
 from tokprof.recipe import Cell
 
@@ -23,7 +23,6 @@ SCHEMA_VERSION = 1
 STAGES = ("preprocess", "vision", "project", "select", "compress", "prefill", "first_decode", "decode")
 REQUEST_STAGES = STAGES[1:]  # what counts as the request; decoding and resizing pictures is shown apart
 PREFILL_STAGES = ("vision", "project", "select", "compress", "prefill")  # until the first token
-
 
 Count = Annotated[int, Field(ge=0, lt=10**24)]  # a float can still divide it
 
@@ -266,8 +265,8 @@ def write_records(path: Path, records: Sequence[RunRecord], failures: Sequence[F
 
 def records_as_json(records: Sequence[RunRecord], failures: Sequence[Failure] = ()) -> str:
     file = RecordFile(records=tuple(records), failures=tuple(failures))
-    checked = file.model_copy(update={"checksum": _checksum(json.loads(file.model_dump_json()))})
-    return checked.model_dump_json(indent=1) + "\n"
+    checksum = _checksum(json.loads(file.model_dump_json()))
+    return file.model_copy(update={"checksum": checksum}).model_dump_json(indent=1) + "\n"
 
 
 def _checksum(raw: dict[str, Any]) -> str:
@@ -284,15 +283,12 @@ def read_records(path: Path) -> RecordFile:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}", "is it a result file of tokprof?") from error
     except (ValueError, RecursionError) as error:
-        raise RecordError(
-            f"{path} is not JSON: {error}", "it may have been cut off or edited: measure again"
-        ) from error
+        raise RecordError(f"{path} is not JSON: {error}", "it may have been cut off: measure again") from error
     if not isinstance(raw, dict) or raw.get("kind") != "tokprof.records":
         raise RecordError(f"{path} is not a result file of tokprof", "tokprof run … --json FILE writes one")
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
-        newer = isinstance(version, int) and version > SCHEMA_VERSION
-        hint = "update tokprof to read it" if newer else "measure again with this tokprof"
+        hint = "update tokprof" if isinstance(version, int) and version > SCHEMA_VERSION else "measure again"
         raise RecordError(f"{path} has schema version {version!r}; this tokprof reads {SCHEMA_VERSION}", hint)
     try:
         file = RecordFile.model_validate_json(json.dumps(raw))

@@ -86,7 +86,7 @@ def _evaluated(cells: list[Ready], asked: QuestionSet, batch: int | None, new_to
 
 
 def _show(found: Evaluation, json_path: str | None) -> None:
-    from tokprof.record import write_text_atomically
+    from tokprof.atomic import write_text_atomically
 
     text = dumps(found.as_data(), indent=1, ensure_ascii=False)
     if json_path == "-":

@@ -83,7 +83,7 @@ def _write(found: RecordFile, output: Path | None, shape: str, title: str) -> No
     if output is None:
         print(text, end="")
     else:
-        from tokprof.record import write_text_atomically
+        from tokprof.atomic import write_text_atomically
 
         write_text_atomically(output, text)
 
