@@ -26,7 +26,7 @@ def test_five_percent_in_the_request_is_found() -> None:
     found = answers(outcome)
     assert found["request"] == found["request ÷ dense"] == found["prefill"] == "regressed"
     assert found["dense request"] == "pass"
-    assert "p " in said(outcome, "request").detail and "threshold 2.0%" in said(outcome, "request").detail
+    assert "p " in said(outcome, "request").detail and "threshold 3.0%" in said(outcome, "request").detail
 
 
 def test_a_stage_that_got_slower_is_found_although_the_request_hides_it() -> None:

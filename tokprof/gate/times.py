@@ -12,7 +12,7 @@ from tokprof.record import REQUEST_STAGES, Arm, RunRecord
 from tokprof.report.comparable import MACHINE, differences, identity, label
 from tokprof.report.compare import doubts, time_series
 
-UNCALIBRATED = 0.02  # the gap that counts where nobody knows how far two runs of the same code are apart
+UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
 LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
