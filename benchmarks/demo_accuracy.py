@@ -65,6 +65,13 @@ class DemoAccuracy:
     def read(cls, path: Path) -> DemoAccuracy:
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
+    def first(self, count: int) -> DemoAccuracy:
+        """As if fewer questions had been asked."""
+        arms = [{**arm, "right": arm["right"][:count]} for arm in self.data["arms"]]
+        return DemoAccuracy(
+            {**self.data, "kinds": self.data["kinds"][:count], "hard": self.data["hard"][:count], "arms": arms}
+        )
+
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
         return tuple(Arm(**arm) for arm in self.data["arms"])

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command_help import command_help
 from methods_page import methods_page
+from model_card import PARTS as CARD_PARTS
 from readme_parts import PICTURE, demo_page, demo_table, draw_picture, picture_is_stale, record_line
 from recipe_pages import recipe_pages
 from schema_page import schema_page
@@ -29,6 +30,7 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"demo table": demo_table, "demo record": record_line},
+    "tokprof/demo/MODEL_CARD.md": CARD_PARTS,
 }
 
 
