@@ -29,6 +29,15 @@ def test_five_percent_in_the_request_is_found() -> None:
     assert "p " in said(outcome, "request").detail and "threshold 3.0%" in said(outcome, "request").detail
 
 
+def test_what_slows_the_unpruned_model_as_well_is_told_from_the_policy_only_in_one_job() -> None:
+    slower = make_record(dense_ms=105, policy_ms=52.5, seed=7, rounds=30)
+    apart = verdict([BASE], [slower], tier=2)
+    assert answers(apart)["request ÷ dense"] == "pass" and apart.answer == "ambiguous"
+    assert "the unpruned model is slower as well" in said(apart, "request").detail
+    together = verdict([BASE], [slower], tier=2, same_job=True)
+    assert answers(together)["request"] == answers(together)["dense request"] == "regressed"
+
+
 def test_a_stage_that_got_slower_is_found_although_the_request_hides_it() -> None:
     stages = {"vision": 9.8, "project": 0.98, "select": 1.0, "prefill": 24.5, "first_decode": 1.47, "decode": 12.25}
     slower = {**stages, "vision": 9.8 * 1.08}

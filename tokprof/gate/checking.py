@@ -40,7 +40,7 @@ def against_reference(
 
     def look() -> Outcome:
         if tier == 2:
-            return verdict(*side_by_side(cells, base, head, measure), tier, calibration)
+            return verdict(*side_by_side(cells, base, head, measure), tier, calibration, same_job=True)
         return verdict(measure(cells, base), measure(cells, head), tier, calibration)
 
     return _twice(look, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tokprof.gate.calibration import Calibration
 from tokprof.gate.outcome import Answer, Finding, Outcome
@@ -15,11 +16,18 @@ from tokprof.report.compare import doubts, time_series
 UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
+DENSE, RELATIVE = "dense request", "request ÷ dense"
+SHARED = "the unpruned model is slower as well: the machine, or code that both run; --against-ref tells"
 LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
 
 
-def times_outcome(before: RunRecord, after: RunRecord, calibration: Calibration | None = None) -> Outcome:
-    """Findings for the request, its share of the dense one beside it, and every stage that matters."""
+def times_outcome(
+    before: RunRecord, after: RunRecord, calibration: Calibration | None = None, *, same_job: bool = False
+) -> Outcome:
+    """Findings for the request, its share of the dense one beside it, and every stage that matters.
+
+    `same_job`: both were measured now, in turns. Otherwise the machine may be another than it was.
+    """
     name = label(after)
     differs = differences(before, after, MACHINE)
     if differs:
@@ -35,7 +43,21 @@ def times_outcome(before: RunRecord, after: RunRecord, calibration: Calibration 
         judged = judge(first, second, threshold=threshold_of(known.get(metric)))
         answer, detail = _answer(judged, min(len(first), len(second)), doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
-    return Outcome(tuple(findings))
+    return Outcome(tuple(findings if same_job else _shared_with_dense(findings)))
+
+
+def _shared_with_dense(findings: list[Finding]) -> list[Finding]:
+    """What slowed the unpruned model as much, measured in turns with the policy, is the machine's, or that of code
+    which both run: a baseline of another time cannot tell, so it is not called regressed."""
+    answers = {finding.metric: finding.answer for finding in findings}
+    if answers[DENSE] == "pass" or answers[RELATIVE] != "pass":
+        return findings
+    return [
+        replace(finding, answer="ambiguous", detail=f"{finding.detail}; {SHARED}")
+        if finding.answer == "regressed"
+        else finding
+        for finding in findings
+    ]
 
 
 def threshold_of(deviation: float | None) -> float:

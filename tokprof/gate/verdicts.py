@@ -16,7 +16,12 @@ Tiers = Literal[1, 2]
 
 
 def verdict(
-    before: Sequence[RunRecord], after: Sequence[RunRecord], tier: Tiers, calibration: Calibration | None = None
+    before: Sequence[RunRecord],
+    after: Sequence[RunRecord],
+    tier: Tiers,
+    calibration: Calibration | None = None,
+    *,
+    same_job: bool = False,
 ) -> Outcome:
     """Every cell of the baseline has to be there. Tier 2 includes tier 1."""
     found = {identity(record): record for record in after}
@@ -29,7 +34,7 @@ def verdict(
             continue
         outcomes.append(exact_outcome(old, new))
         if tier == 2:
-            outcomes.append(times_outcome(old, new, calibration))
+            outcomes.append(times_outcome(old, new, calibration, same_job=same_job))
     new_cells = Outcome((), tuple(f"{label(record)}: new, nothing to compare it with" for record in found.values()))
     return joined((*outcomes, new_cells))
 
