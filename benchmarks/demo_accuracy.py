@@ -149,7 +149,7 @@ def measure(weights: str, questions: int, batch: int | None, roles: Collection[s
     ]
     return {
         "what": f"python -m benchmarks.demo_accuracy: {questions} held-out questions, seed {HELD_OUT_SEED}",
-        "about": found.about,
+        "about": found.about.replace(weights, "weights of a training run") if weights != "auto" else found.about,
         "model": provenance(weights),
         "kinds": [question.kind for question in asked.questions],
         "hard": "".join("01"[is_hard] for is_hard in hard),
