@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.measure.fakes import FakeMachine, FakeNvml
-from tokprof.measure.activity import activity_pass, launches_per_stage
+from tokprof.measure.activity import activity_pass, launches_per_stage, waits
 from tokprof.measure.clock import Clock
 from tokprof.measure.energy import measure_energy
 from tokprof.measure.memory import PeakClock, memory_pass
@@ -170,3 +170,8 @@ def test_an_older_driver_without_application_clocks_is_judged_by_its_highest() -
     state = Gpu(FakeNvml(FakeMachine(), fails=("nvmlDeviceGetDefaultApplicationsClock",)), None).state()
     assert state.default_clock_mhz == 1980
     assert state.slow
+
+
+def test_beside_a_gpu_only_its_own_tensors_are_waited_for() -> None:
+    host, device = torch.zeros(1), torch.zeros(1, device="meta")
+    assert waits(host, on_gpu=False) and waits(device, on_gpu=True) and not waits(host, on_gpu=True)

@@ -2,8 +2,9 @@
 
 Synchronisations are counted the same way on every machine, by watching for operations that hand a
 value from the device to the host: they cost nothing on a CPU, and what is found there would wait on
-a GPU. Launches come from torch's profiler on CUDA; on a CPU, where nothing is launched, operators that
-compute something are counted instead. Both are exact and repeat to the digit.
+a GPU (where tensors that lie on the host all the while are not counted). Launches come from torch's
+profiler on CUDA; on a CPU, where nothing is launched, operators that compute something are counted
+instead. Both are exact and repeat to the digit.
 """
 
 from __future__ import annotations
@@ -51,36 +52,42 @@ class StageClock(NoClock):
 
 def activity_pass(run: Round, device: str) -> Activity:
     clock, syncs, operators = StageClock(), Counter[str](), Counter[str]()
-    with _HandingOver(clock, syncs), _Operators(clock, syncs, operators):
+    on_gpu = device.startswith("cuda")
+    with _HandingOver(clock, syncs, on_gpu), _Operators(clock, syncs, operators, on_gpu):
         run(clock)
-    launches = _cuda_launches(run) if device.startswith("cuda") else dict(operators)
+    launches = _cuda_launches(run) if on_gpu else dict(operators)
     return Activity(
         kernel_launches={stage: launches.get(stage, 0) for stage in clock.seen},
         host_syncs={stage: syncs[stage] for stage in clock.seen},
     )
 
 
+def waits(tensor: Any, on_gpu: bool) -> bool:
+    """Beside a GPU only its own tensors are waited for; without one, every tensor stands for one of its own."""
+    return not on_gpu or getattr(tensor, "device", torch.device("cpu")).type != "cpu"
+
+
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, clock: StageClock, syncs: Counter[str], operators: Counter[str]) -> None:
+    def __init__(self, clock: StageClock, syncs: Counter[str], operators: Counter[str], on_gpu: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._clock, self._syncs, self._operators = clock, syncs, operators
+        self._clock, self._syncs, self._operators, self._on_gpu = clock, syncs, operators, on_gpu
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         stage = self._clock.stage
         if func._schema.name in WAITING_OPERATORS or _picks_by_mask(func, args):
-            self._syncs[stage] += 1
+            self._syncs[stage] += waits(args[0], self._on_gpu)
         elif not _is_view(func):
             self._operators[stage] += 1
         return func(*args, **(kwargs or {}))
 
 
 class _HandingOver(TorchFunctionMode):
-    def __init__(self, clock: StageClock, syncs: Counter[str]) -> None:
+    def __init__(self, clock: StageClock, syncs: Counter[str], on_gpu: bool) -> None:
         super().__init__()
-        self._clock, self._syncs = clock, syncs
+        self._clock, self._syncs, self._on_gpu = clock, syncs, on_gpu
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in WAITING_METHODS:
+        if func in WAITING_METHODS and waits(args[0], self._on_gpu):
             self._syncs[self._clock.stage] += 1
         return func(*args, **(kwargs or {}))
 
