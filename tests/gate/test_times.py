@@ -142,3 +142,9 @@ def test_a_damaged_calibration_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "noise.json").write_text(text)
     with pytest.raises(RecordError, match=r"noise\.json"):
         read_calibration(tmp_path / "noise.json")
+
+
+def test_one_interrupted_run_does_not_blind_the_gate() -> None:
+    quiet = [[make_record(seed=seed)] for seed in range(7)]
+    (known,) = next(iter(calibrated([*quiet, [make_record(policy_ms=80.0, dense_ms=160.0, seed=7)]]).values())).values()
+    assert known["request"] < 0.02 and known["dense request"] < 0.02

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tokprof.atomic import write_text_atomically
 from tokprof.errors import RecordError
-from tokprof.measure.stats import median, usable
+from tokprof.measure.stats import median, relative_noise, usable
 from tokprof.record import RunRecord
 from tokprof.report.comparable import identity
 from tokprof.report.compare import time_series
 
 KIND = "tokprof.calibration"
-RUNS = 6  # measurements of the same code
+RUNS = 8  # measurements of the same code
 
 Calibration = dict[str, dict[str, dict[str, float]]]  # device → identity of a cell → metric → deviation
 
@@ -25,7 +24,8 @@ Calibration = dict[str, dict[str, dict[str, float]]]  # device → identity of a
 def calibrated(runs: Sequence[Sequence[RunRecord]]) -> Calibration:
     """From several runs of the same cells, each in a process of its own.
 
-    The deviation is of a ratio between two runs: √2 times that of one run's median.
+    The deviation is of a ratio between two runs: √2 times that of one run's median. From the quartiles,
+    like the noise of rounds: one run that something interrupted does not blind the gate for good.
     """
     cells: dict[str, list[RunRecord]] = {}
     for run in runs:
@@ -38,8 +38,7 @@ def calibrated(runs: Sequence[Sequence[RunRecord]]) -> Calibration:
         for metric, read, _ in time_series(records[0], records[-1]):
             medians = [median(samples) for samples in map(read, records) if usable(samples)]
             if len(medians) >= 2:
-                deviation = statistics.stdev([math.log(value) for value in medians])
-                of_device[key][metric] = math.sqrt(2) * deviation
+                of_device[key][metric] = math.sqrt(2) * relative_noise(medians)
     return found
 
 
