@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tokprof import policies, published
-from tokprof.errors import RecipeError, TokprofError, UnknownNameError
-from tokprof.recipe import Recipe, Row
+from tokprof.errors import RecipeError, UnknownNameError
+from tokprof.recipe import Recipe
+from tokprof.recipe_checks import note_mistakes
 
 SIZE_LIMIT = 1 << 20
 DEEPEST = 32  # YAML's parser takes quadratic time on nested brackets
@@ -98,9 +97,7 @@ def parse_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: a recipe is a mapping (title, models, methods …)", "see recipes/quickstart.yaml")
     recipe = None if source.mistakes else _validated(_canonical(data, path.parent, source), source)
     if recipe is not None:
-        _check_methods(recipe, source)
-        _check_duplicates(recipe, source)
-        _check_published(recipe, source)
+        note_mistakes(recipe, source.note)
     if source.mistakes or recipe is None:
         listed = "".join(f"\n  line {line}: {text}" for line, text in sorted(set(source.mistakes)))
         raise RecipeError(
@@ -249,54 +246,3 @@ def _said(kind: str, message: str) -> str:
     if kind == "missing":
         return "is missing"
     return message.removeprefix("Value error, ")
-
-
-def _check_methods(recipe: Recipe, source: _Source) -> None:
-    for index, method in enumerate(recipe.methods):
-        try:
-            policies.build(method.name, **method.parameters)
-        except TokprofError as error:
-            source.note(("methods", index), f"{error.message} ({error.hint})" if error.hint else error.message)
-        except TypeError as error:
-            source.note(("methods", index), f"{method.name}: {error}")
-
-
-def _check_duplicates(recipe: Recipe, source: _Source) -> None:
-    for name, values in (("models", recipe.models), ("methods", recipe.methods), ("workloads", recipe.workloads)):
-        for index, first in _repeated(values):
-            source.note((name, index), f"{name}.{index} is the same as {name}.{first}")
-
-
-def _check_published(recipe: Recipe, source: _Source) -> None:
-    """The table is one that we have, and every row of the recipe one of its rows."""
-    table = recipe.published
-    if table is None:
-        return
-    try:
-        cells = published.table_cells(table.paper, table.table)
-    except UnknownNameError as error:
-        key = "table" if table.paper in published.PAPERS else "paper"
-        source.note(("published", key), f"{error.message} ({error.hint})")
-        return
-    models = dict.fromkeys(cell.model for cell in cells)
-    if table.model and table.model not in models:
-        said = f"table {table.table} of {table.paper} has no part for {table.model}; it has {', '.join(models)}"
-        source.note(("published", "model"), said)
-    wanted = (table.model,) if table.model else recipe.models
-    own = [cell for cell in cells if cell.model in wanted] or cells
-    for index, row in enumerate(table.rows):
-        if row is not None and not any(_stands_for(row, cell) for cell in own):
-            known = dict.fromkeys(f"{cell.method} {cell.variant}".strip() for cell in own)
-            said = f"table {table.table} of {table.paper} has no such row; it has {', '.join(known)}"
-            source.note(("methods", index, "row"), said)
-
-
-def _stands_for(row: Row, cell: published.Cell) -> bool:
-    return (row.method, row.variant) == (cell.method, cell.variant) and row.tokens in (None, cell.tokens)
-
-
-def _repeated(values: tuple[Any, ...]) -> Iterator[tuple[int, int]]:
-    for index, value in enumerate(values):
-        first = values.index(value)
-        if first < index:
-            yield index, first

@@ -19,7 +19,6 @@ from tokprof.errors import RecordError
 from tokprof.recipe import Cell
 
 SCHEMA_VERSION = 1
-
 STAGES = ("preprocess", "vision", "project", "select", "compress", "prefill", "first_decode", "decode")
 REQUEST_STAGES = STAGES[1:]  # what counts as the request; decoding and resizing pictures is shown apart
 PREFILL_STAGES = ("vision", "project", "select", "compress", "prefill")  # until the first token
