@@ -16,7 +16,9 @@ from tokprof.engine.parity import check_parity
 from tokprof.environment import machine_warnings, snapshot, state_reader
 from tokprof.errors import BrokenPromiseError, MachineError, TokprofError
 from tokprof.measure.clock import Clock, CudaClock, HostClock
+from tokprof.measure.heap import keep_freed_memory
 from tokprof.measure.sampling import sample_pair
+from tokprof.measure.turns import turns_of_this_process
 from tokprof.models import load
 from tokprof.policies.base import Policy
 from tokprof.record import Inputs, ModelFacts, Parity, RunRecord, cell_key
@@ -37,6 +39,8 @@ class Session:
         release_memory()
         cell = ready.cell
         self.model, self.setting, self.device, self.listener = cell.model, cell.setting, ready.device, listener
+        if not self.device.startswith("cuda"):
+            keep_freed_memory()
         self.environment = snapshot(self.device, ready.dtype)
         listener.on_stage(f"loading {self.model}", 0)
         self.adapter: HuggingFaceAdapter = load(
@@ -121,6 +125,9 @@ class Bench:
         policy, measurement, session = ready.policy, ready.cell.measurement, self.session
         session.stage(f"{policy.name}: checking its promises")
         facts = self._checked(policy, self._inputs_for(policy), official=_official(ready))
+        turns = turns_of_this_process()
+        if session.device == "cpu" and torch.get_num_threads() == 1:
+            turns.share_core()
         samples = sample_pair(
             self.dense.round,
             facts.round,
@@ -128,6 +135,7 @@ class Bench:
             clock=self.clock,
             state=state_reader(session.device),
             progress=lambda phase, rounds: session.stage(f"{policy.name}: {phase}", rounds),
+            turns=turns,
         )
         session.stage(f"{policy.name}: memory and activity")
         baseline = measured_arm(self.dense, samples.baseline, measurement)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.gate.made import BASE
+from tokprof import demo
 from tokprof.errors import MachineError, TokprofError
-from tokprof.measure.apart import Place, measure_alone, measure_apart, recipes_of
-from tokprof.recipe import Cell, Measurement, Method, Recipe, Workload
+from tokprof.measure.apart import Place, can_take_turns, measure_alone, measure_apart, measure_in_turns, recipes_of
+from tokprof.recipe import Cell, Measurement, Method, Recipe, Setting, Workload
 from tokprof.record import RunRecord, write_records
 
 
@@ -74,6 +77,39 @@ def test_what_goes_wrong_in_a_child_is_told_here(fake_checkout: Place) -> None:
         measure_apart([cell("random")], fake_checkout)
     with pytest.raises(MachineError, match="ZeroDivisionError: a bug"):
         measure_apart([cell("dense")], fake_checkout)
+
+
+def test_a_checkout_from_before_there_were_turns_takes_none(fake_checkout: Place) -> None:
+    assert can_take_turns(Place(), Place()) and not can_take_turns(Place(), fake_checkout)
+
+
+@pytest.mark.parametrize("failing", ["vtw", "random"])
+def test_of_two_at_once_the_first_failure_ends_both(failing: str, fake_checkout: Place, tmp_path: Path) -> None:
+    """The other one waits for its turn as long as its partner lives, and would then go on alone."""
+    patient = tmp_path / "patient"
+    shutil.copytree(tmp_path / "tokprof", patient / "tokprof")
+    text = "import time\ndef profile(recipe):\n    time.sleep(600)\n"
+    (patient / "tokprof" / "profiler.py").write_text(text, encoding="utf-8")
+    waiting = Place(folder=patient, package=patient)
+    for places in ((fake_checkout, waiting), (waiting, fake_checkout)):
+        with pytest.raises(TokprofError, match=r"too small|killed"):
+            measure_in_turns([cell(failing)], *places)
+
+
+@pytest.mark.slow
+def test_two_real_processes_take_turns() -> None:
+    wanted = Cell(
+        model=str(Path(demo.__file__).parent / "llava"),
+        method=Method(name="fastv"),
+        workload=Workload(new_tokens=1),
+        setting=Setting(device="cpu"),
+        measurement=Measurement(rounds=4, warmup_rounds=1, parity=False, memory=False, activity=False),
+    )
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    (one,), (two,) = measure_in_turns([wanted], Place(), Place())
+    assert one.policy.samples.rounds == two.policy.samples.rounds == 4
+    assert one.policy.tokens == two.policy.tokens
+    assert not before or len(os.listdir("/proc/self/fd")) == before, "every pipe is closed"
 
 
 def test_isolated_cells_keep_their_own_key(monkeypatch: pytest.MonkeyPatch) -> None:

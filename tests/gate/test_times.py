@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from tests.gate.made import BASE, answers, said
+from tests.gate.made import BASE, answers, said, with_arm
 from tests.records import make_environment, make_record
 from tokprof.errors import RecordError
-from tokprof.gate.calibration import calibrated, read_calibration, write_calibration
+from tokprof.gate.calibration import IN_TURNS, calibrated, read_calibration, write_calibration
 from tokprof.gate.checking import calibrate
 from tokprof.gate.verdicts import verdict
-from tokprof.measure.verdict import judge
-from tokprof.record import RunRecord
+from tokprof.measure.verdict import judge, judge_in_turns
+from tokprof.record import RunRecord, StageSamples
 
 
 def test_the_same_time_passes() -> None:
@@ -34,7 +35,7 @@ def test_what_slows_the_unpruned_model_as_well_is_told_from_the_policy_only_in_o
     apart = verdict([BASE], [slower], tier=2)
     assert answers(apart)["request ÷ dense"] == "pass" and apart.answer == "ambiguous"
     assert "the unpruned model is slower as well" in said(apart, "request").detail
-    together = verdict([BASE], [slower], tier=2, same_job=True)
+    together = verdict([BASE], [slower], tier=2, measured="in one job")
     assert answers(together)["request"] == answers(together)["dense request"] == "regressed"
 
 
@@ -71,6 +72,48 @@ def test_other_clocks_make_times_ambiguous() -> None:
     slowed = verdict([at(BASE, 1980)], [at(make_record(policy_ms=65, seed=7), 1400)], tier=2)
     assert answers(slowed)["request"] == "ambiguous" and "1400 MHz" in said(slowed, "request").detail
     assert verdict([at(BASE, 1980)], [at(make_record(seed=7, rounds=40), 1965)], tier=2).answer == "pass"
+
+
+def test_in_turns_what_befell_both_cancels() -> None:
+    """A machine whose speed wanders by a third: hopeless for times measured apart, clear between neighbours."""
+    wander = [1 + 0.3 * math.sin(place / 3) for place in range(30)]
+
+    def record(policy_ms: float, seed: int) -> RunRecord:
+        made = make_record(policy_ms=policy_ms, rounds=30, seed=seed, baseline_again_ms=[130.0, 131.0, 129.0, 130.5])
+        stages = {
+            name: StageSamples(
+                elapsed_ms=tuple(ms * mood for ms, mood in zip(stage.elapsed_ms, wander, strict=True)),
+                submit_ms=stage.submit_ms,
+            )
+            for name, stage in made.policy.samples.stages.items()
+        }
+        return with_arm(made, samples=made.policy.samples.model_copy(update={"stages": stages}))
+
+    before, same, slow = record(50.0, 1), record(50.0, 2), record(52.5, 3)
+    for after, answer in ((same, "pass"), (slow, "regressed")):
+        assert answers(verdict([before], [after], tier=2, measured="in turns"))["request"] == answer
+        assert answers(verdict([before], [after], tier=2, measured="in one job"))["request"] == "ambiguous"
+
+
+@pytest.mark.parametrize("noise,found", [(0.01, 100), (0.02, 90)])
+def test_in_turns_five_percent_is_found_and_chance_is_not(noise: float, found: int) -> None:
+    def judged(slower: float) -> list[str]:
+        times = [
+            [make_record(noise=noise, policy_ms=ms, seed=2 * i + side).policy.samples.total_ms() for side, ms in pair]
+            for i in range(100)
+            for pair in (((0, 50.0), (1, 50.0 * slower)),)
+        ]
+        return [judge_in_turns(before, after, threshold=0.02).change for before, after in times]
+
+    assert judged(1.05).count("slower") >= found and judged(1.0).count("slower") == 0
+    assert judged(1 / 1.05).count("faster") >= found
+
+
+def test_in_turns_a_few_interrupted_rounds_change_nothing_and_few_pairs_show_nothing() -> None:
+    before, after = [10.0, 10.1] * 10, [10.6, 10.5] * 10
+    assert judge_in_turns(before, [*after[:-2], 31.0, 9.0], threshold=0.02).change == "slower"
+    assert judge_in_turns(before[:9], after[:9], threshold=0.02).change == "ambiguous"
+    assert judge_in_turns(before, [], threshold=0.02).change == "ambiguous"
 
 
 def test_few_rounds_decide_nothing() -> None:
@@ -125,9 +168,28 @@ def test_rounds_that_may_hide_a_slowdown_do_not_pass_by_luck() -> None:
 
 def test_calibrating_measures_several_times() -> None:
     seeds = iter(range(100))
-    found = calibrate([BASE.cell], lambda said: None, 4, lambda cells, place: [make_record(seed=next(seeds))])
+
+    def alone(cells: object, place: object) -> list[RunRecord]:
+        return [make_record(seed=next(seeds))]
+
+    found = calibrate([BASE.cell], lambda said: None, 4, alone, lambda *_: None)
     (metrics,) = found[BASE.environment.device.name].values()
     assert 0 < metrics["request"] < 0.02 and next(seeds) == 4
+    assert not any(metric.endswith(IN_TURNS) for metric in metrics)
+
+
+def test_calibrating_in_turns_tells_what_both_sides_share() -> None:
+    """Runs 10 % apart, whose partners are as slow as they are."""
+    moods = iter((1.0, 1.1, 0.9, 1.08, 0.95))
+
+    def beside(*_: object) -> tuple[list[RunRecord], list[RunRecord]]:
+        mood = next(moods)
+        one, two = (make_record(policy_ms=50 * mood, dense_ms=100 * mood, seed=seed) for seed in (1, 2))
+        return [one], [two]
+
+    found = calibrate([BASE.cell], lambda said: None, 5, turns=beside)
+    (metrics,) = found[BASE.environment.device.name].values()
+    assert metrics["request"] > 0.05 and metrics["request" + IN_TURNS] < 0.01
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,14 @@ def test_mann_whitney_is_a_probability_and_symmetric(first: list[float], second:
 @given(TIMES, TIMES)
 def test_drift_always_has_a_verdict(first: list[float], second: list[float]) -> None:
     assert stats.drift(first, second).verdict in ("steady", "drifting", "ambiguous")
+
+
+@given(more=st.integers(0, 60), less=st.integers(0, 60))
+def test_sign_test_is_that_of_a_fair_coin(more: int, less: int) -> None:
+    count = more + less
+    exact = 2 * sum(math.comb(count, k) for k in range(max(more, less), count + 1)) / 2**count
+    assert stats.sign_p(more, less) == stats.sign_p(less, more) == pytest.approx(min(1.0, exact))
+
+
+def test_sign_test_of_ten_thousand_pairs() -> None:
+    assert stats.sign_p(5000, 5000) == 1.0 and 0 <= stats.sign_p(6000, 4000) < 1e-80

@@ -11,35 +11,47 @@ from typing import Any
 from tokprof.atomic import write_text_atomically
 from tokprof.errors import RecordError
 from tokprof.measure.stats import median, relative_noise, usable
+from tokprof.measure.verdict import judge_in_turns
 from tokprof.record import RunRecord
 from tokprof.report.comparable import identity
 from tokprof.report.compare import time_series
 
 KIND = "tokprof.calibration"
 RUNS = 8  # measurements of the same code
+IN_TURNS = ", in turns"  # a metric's deviation where both sides are measured at once, round by round
 
 Calibration = dict[str, dict[str, dict[str, float]]]  # device → identity of a cell → metric → deviation
 
 
-def calibrated(runs: Sequence[Sequence[RunRecord]]) -> Calibration:
-    """From several runs of the same cells, each in a process of its own.
+def calibrated(runs: Sequence[Sequence[RunRecord]], beside: Sequence[Sequence[RunRecord]] = ()) -> Calibration:
+    """From several runs of the same cells, each in a process of its own; `beside`: what took turns with each of them.
 
-    The deviation is of a ratio between two runs: √2 times that of one run's median. From the quartiles,
-    like the noise of rounds: one run that something interrupted does not blind the gate for good.
+    The deviation is of a ratio between two runs: √2 times that of one run's median, or that of the pairs' ratios.
+    From the quartiles, like the noise of rounds: one run that something interrupted does not blind the gate for good.
     """
+    cells, partners = _by_cell(runs), _by_cell(beside)
+    found: Calibration = {}
+    for key, records in cells.items():
+        deviations = found.setdefault(records[0].environment.device.name, {}).setdefault(key, {})
+        for metric, read, _ in time_series(records[0], records[-1]):
+            medians = [median(samples) for samples in map(read, records) if usable(samples)]
+            if len(medians) >= 2:
+                deviations[metric] = math.sqrt(2) * relative_noise(medians)
+            judged = [
+                judge_in_turns(read(one), read(two)) for one, two in zip(records, partners.get(key, ()), strict=False)
+            ]
+            ratios = [found.slowdown.ratio for found in judged if found.slowdown]
+            if len(ratios) >= 2:
+                deviations[metric + IN_TURNS] = relative_noise(ratios)
+    return found
+
+
+def _by_cell(runs: Sequence[Sequence[RunRecord]]) -> dict[str, list[RunRecord]]:
     cells: dict[str, list[RunRecord]] = {}
     for run in runs:
         for record in run:
             cells.setdefault(identity(record), []).append(record)
-    found: Calibration = {}
-    for key, records in cells.items():
-        of_device = found.setdefault(records[0].environment.device.name, {})
-        of_device[key] = {}
-        for metric, read, _ in time_series(records[0], records[-1]):
-            medians = [median(samples) for samples in map(read, records) if usable(samples)]
-            if len(medians) >= 2:
-                of_device[key][metric] = math.sqrt(2) * relative_noise(medians)
-    return found
+    return cells
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
-from tokprof.gate.calibration import Calibration
+from tokprof.gate.calibration import IN_TURNS, Calibration
 from tokprof.gate.outcome import Answer, Finding, Outcome
 from tokprof.measure.stats import median, usable
-from tokprof.measure.verdict import LEAST_THRESHOLD, Judgement, judge
+from tokprof.measure.verdict import LEAST_THRESHOLD, Judgement, judge, judge_in_turns
 from tokprof.record import REQUEST_STAGES, Arm, RunRecord
 from tokprof.report.comparable import MACHINE, differences, identity, label
-from tokprof.report.compare import doubts, time_series
+from tokprof.report.compare import clock_remark, doubts, time_series
+
+Measured = Literal[
+    "apart", "in one job", "in turns"
+]  # the two sides: the machine may have changed between them, or not
 
 UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
@@ -22,28 +27,30 @@ LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
 
 
 def times_outcome(
-    before: RunRecord, after: RunRecord, calibration: Calibration | None = None, *, same_job: bool = False
+    before: RunRecord, after: RunRecord, calibration: Calibration | None = None, measured: Measured = "apart"
 ) -> Outcome:
-    """Findings for the request, its share of the dense one beside it, and every stage that matters.
-
-    `same_job`: both were measured now, in turns. Otherwise the machine may be another than it was.
-    """
+    """Findings for the request, its share of the dense one beside it, and every stage that matters."""
     name = label(after)
     differs = differences(before, after, MACHINE)
     if differs:
         fields = "; ".join(str(difference) for difference in differs)
         return Outcome((Finding(2, name, "times", "incomparable", detail=fields),))
     known = (calibration or {}).get(after.environment.device.name, {}).get(identity(after), {})
-    doubtful = "; ".join(doubts(before, after))
+    in_turns = measured == "in turns"
+    # Where rounds take turns, both sides have drifted alike
+    doubtful = (clock_remark(before, after) or "") if in_turns else "; ".join(doubts(before, after))
     findings = []
     for metric, read, show in time_series(before, after):
         first, second = read(before), read(after)
         if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
             continue
-        judged = judge(first, second, threshold=threshold_of(known.get(metric)))
+        if in_turns:
+            judged = judge_in_turns(first, second, threshold=threshold_of(known.get(metric + IN_TURNS)))
+        else:
+            judged = judge(first, second, threshold=threshold_of(known.get(metric)))
         answer, detail = _answer(judged, min(len(first), len(second)), doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
-    return Outcome(tuple(findings if same_job else _shared_with_dense(findings)))
+    return Outcome(tuple(_shared_with_dense(findings) if measured == "apart" else findings))
 
 
 def _shared_with_dense(findings: list[Finding]) -> list[Finding]:

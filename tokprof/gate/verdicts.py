@@ -8,7 +8,7 @@ from typing import Literal
 from tokprof.gate.calibration import Calibration
 from tokprof.gate.exact import exact_outcome
 from tokprof.gate.outcome import Finding, Outcome, joined
-from tokprof.gate.times import times_outcome
+from tokprof.gate.times import Measured, times_outcome
 from tokprof.record import RunRecord, Samples, StageSamples
 from tokprof.report.comparable import identity, label
 
@@ -20,8 +20,7 @@ def verdict(
     after: Sequence[RunRecord],
     tier: Tiers,
     calibration: Calibration | None = None,
-    *,
-    same_job: bool = False,
+    measured: Measured = "apart",
 ) -> Outcome:
     """Every cell of the baseline has to be there. Tier 2 includes tier 1."""
     found = {identity(record): record for record in after}
@@ -34,7 +33,7 @@ def verdict(
             continue
         outcomes.append(exact_outcome(old, new))
         if tier == 2:
-            outcomes.append(times_outcome(old, new, calibration, same_job=same_job))
+            outcomes.append(times_outcome(old, new, calibration, measured))
     new_cells = Outcome((), tuple(f"{label(record)}: new, nothing to compare it with" for record in found.values()))
     return joined((*outcomes, new_cells))
 

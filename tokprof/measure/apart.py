@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokprof.errors import MachineError, TokprofError
+from tokprof.measure.turns import FIRST, PLACE, SECOND, Turn
 from tokprof.recipe import Cell, Recipe
 from tokprof.record import RunRecord, cell_key, read_records
 
@@ -34,6 +36,7 @@ except TokprofError as error:
     refused.write_text(json.dumps([error.message, error.hint]), encoding="utf-8")
 """
 SAID_AT_LAST = 3  # lines of a child's stderr that an error repeats
+LOOK_EVERY = 0.2  # seconds: whether both children are still there
 
 
 @dataclass(frozen=True)
@@ -57,26 +60,100 @@ class Place:
 
 def measure_apart(cells: Sequence[Cell], place: Place | None = None) -> list[RunRecord]:
     """The records of all cells, from one new process."""
-    place = place or Place()
-    with tempfile.TemporaryDirectory(prefix="tokprof-") as folder:
-        wanted, written, refused = (Path(folder) / name for name in ("recipes.json", "records.json", "error.json"))
-        wanted.write_text(json.dumps([recipe.model_dump(mode="json") for recipe in recipes_of(cells)]), "utf-8")
-        done = subprocess.run(
-            [place.python, "-c", CHILD, str(wanted), str(written), str(refused)],
-            cwd=place.folder,
-            env=place.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
+    with (
+        tempfile.TemporaryDirectory(prefix="tokprof-") as folder,
+        _Child(cells, place or Place(), Path(folder)) as child,
+    ):
+        child.process.wait()
+        return child.records()
+
+
+def measure_in_turns(cells: Sequence[Cell], base: Place, head: Place) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The same cells at both places, in two new processes: each waits while the other has a round."""
+    base_hears, head_tells = os.pipe()
+    head_hears, base_tells = os.pipe()
+    ours = [base_hears, head_tells, head_hears, base_tells]
+    with tempfile.TemporaryDirectory(prefix="tokprof-") as one, tempfile.TemporaryDirectory(prefix="tokprof-") as two:
+        try:
+            first = _Child(cells, base, Path(one), Turn(FIRST, base_hears, base_tells))
+            with first, _Child(cells, head, Path(two), Turn(SECOND, head_hears, head_tells)) as second:
+                while ours:  # so that a child which is gone is not waited for by the other
+                    os.close(ours.pop())
+                return _of_both(first, second)
+        finally:
+            for end in ours:
+                os.close(end)
+
+
+def _of_both(first: _Child, second: _Child) -> tuple[list[RunRecord], list[RunRecord]]:
+    """What one alone has to say is of no use: the first failure ends both."""
+    while first.process.poll() is None or second.process.poll() is None:
+        if first.failed or second.failed:
+            break
+        time.sleep(LOOK_EVERY)
+    if second.failed and not first.failed:
+        second.records()
+    return first.records(), second.records()
+
+
+def can_take_turns(*places: Place) -> bool:
+    """Not where a checkout is from before there were turns, nor where a process cannot inherit pipes."""
+    script = f"import {Turn.__module__}"
+    return os.name == "posix" and all(
+        subprocess.run(
+            [place.python, "-c", script], cwd=place.folder, env=place.environment(), capture_output=True, check=False
+        ).returncode
+        == 0
+        for place in places
+    )
+
+
+class _Child:
+    """A process that measures, and what it leaves behind."""
+
+    def __init__(self, cells: Sequence[Cell], place: Place, folder: Path, turn: Turn | None = None) -> None:
+        self.place = place
+        self._said, self._written, self._refused = (
+            folder / name for name in ("said.txt", "records.json", "error.json")
         )
-        if refused.exists():
-            message, hint = json.loads(refused.read_text(encoding="utf-8"))
-            raise TokprofError(place.says(message), hint)
-        if not written.exists():
-            raise MachineError(place.says(_why(done)), "run the same with `tokprof run`, to see it happen")
-        return list(read_records(written).records)
+        wanted = folder / "recipes.json"
+        wanted.write_text(json.dumps([recipe.model_dump(mode="json") for recipe in recipes_of(cells)]), "utf-8")
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [place.python, "-c", CHILD, str(wanted), str(self._written), str(self._refused)],
+                cwd=place.folder,
+                env=place.environment() | ({PLACE: str(turn)} if turn else {}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=(turn.hears, turn.tells) if turn else (),
+            )
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def failed(self) -> bool:
+        return self.process.poll() is not None and not self._written.exists()
+
+    def records(self) -> list[RunRecord]:
+        if self._refused.exists():
+            message, hint = json.loads(self._refused.read_text(encoding="utf-8"))
+            raise TokprofError(self.place.says(message), hint)
+        if not self._written.exists():
+            raise MachineError(self.place.says(self._why()), "run the same with `tokprof run`, to see it happen")
+        return list(read_records(self._written).records)
+
+    def _why(self) -> str:
+        code = self.process.returncode
+        if code < 0:
+            return f"the measuring process was killed (signal {-code}): out of memory?"
+        said = " / ".join(self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-SAID_AT_LAST:])
+        return f"the measuring process failed (exit {code}): {said or 'it said nothing'}"
 
 
 def measure_alone(cell: Cell) -> RunRecord:
@@ -101,10 +178,3 @@ def recipes_of(cells: Iterable[Cell]) -> list[Recipe]:
         )
         for group in groups.values()
     ]
-
-
-def _why(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"the measuring process was killed (signal {-done.returncode}): out of memory?"
-    said = " / ".join(done.stderr.strip().splitlines()[-SAID_AT_LAST:])
-    return f"the measuring process failed (exit {done.returncode}): {said or 'it said nothing'}"

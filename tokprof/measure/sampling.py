@@ -20,6 +20,7 @@ from tokprof.measure.launch_bound import launch_bound_warning
 from tokprof.measure.nvml import LOW_CLOCK, MachineState
 from tokprof.measure.stats import drift, outliers, usable
 from tokprof.measure.stopping import StopRule
+from tokprof.measure.turns import Alone
 from tokprof.recipe import Measurement
 from tokprof.record import REQUEST_STAGES, Samples, StageSamples
 
@@ -61,9 +62,10 @@ def sample_pair(
     state: Callable[[], MachineState | None] | None = None,
     progress: Callable[[str, int], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
+    turns: Alone | None = None,
 ) -> PairSamples:
-    """Measure both arms under the rules of docs/measuring.md."""
-    return _Sampling(baseline, policy, measurement, clock, now, state, progress, pause).measure()
+    """Measure both arms under the rules of docs/measuring.md; `turns`: with another process that does the same."""
+    return _Sampling(baseline, policy, measurement, clock, now, state, progress, pause, turns or Alone()).measure()
 
 
 class _Sampling:
@@ -77,7 +79,9 @@ class _Sampling:
         state: Callable[[], MachineState | None] | None,
         progress: Callable[[str, int], None] | None,
         pause: Callable[[float], None],
+        turns: Alone,
     ) -> None:
+        self.turns = turns
         self.baseline, self.policy = _Arm(baseline), _Arm(policy)
         self.measurement, self.clock, self.pause = measurement, clock, pause
         self.read_state = state or (lambda: None)
@@ -88,9 +92,10 @@ class _Sampling:
         self.always_slow = False
 
     def measure(self) -> PairSamples:
-        self._warm_up()
-        reason = self._sample()
-        again = self._dense_again()
+        with self.turns.together():
+            self._warm_up()
+            reason = self._sample()
+            again = self._dense_again()
         baseline, policy = self._samples(self.baseline, reason), self._samples(self.policy, reason)
         bound = []
         if self.clock.runs_behind:
@@ -105,6 +110,7 @@ class _Sampling:
 
     def _warm_up(self) -> None:
         """The cold round apart, then `warmup_rounds` rounds, or fewer that take a second together."""
+        self.turns.take()
         arms = (self.baseline, self.policy)
         for arm in arms:
             self.progress("first run", 0)
@@ -117,6 +123,7 @@ class _Sampling:
             for arm in arms:
                 self._round(arm)
                 arm.warmup += 1
+        self.turns.pass_on(enough=False)
 
     def _sample(self) -> str:
         rule, draw = StopRule(self.measurement), random.Random(self.measurement.seed)
@@ -127,10 +134,11 @@ class _Sampling:
             if draw.random() < 0.5:
                 order.reverse()
             for pair in (order, order[::-1]):
+                self.turns.take()
                 self._pair(pair)
                 seconds = self.watch.seconds()
                 reason = rule.reason(totals, seconds - began, seconds) or self._hopeless(seconds)
-                if reason:
+                if self.turns.pass_on(enough=bool(reason)) and reason:
                     return reason
                 self.progress("measuring", len(totals[0]))
 
@@ -176,6 +184,7 @@ class _Sampling:
         count = max(AGAIN_AT_LEAST, len(self.baseline.totals) // 4)
         if self.measurement.rounds is not None:
             count = min(count, self.measurement.rounds)
+        self.turns.take()
         began, again = self.watch.seconds(), []
         for done in range(count):
             self.progress("dense again", done + 1)

@@ -200,6 +200,16 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float:
     return math.erfc(excess / math.sqrt(2 * variance))
 
 
+def sign_p(more: int, less: int) -> float:
+    """Two-sided probability that so many pairs agree on which is larger, where neither is. Ties are left out."""
+    count = more + less
+    outcomes = agreeing = 1  # out of 2 ** count; from all pairs agreeing to as many as here
+    for differing in range(1, min(more, less) + 1):
+        outcomes = outcomes * (count - differing + 1) // differing
+        agreeing += outcomes
+    return min(1.0, 2 * agreeing / (1 << count))
+
+
 def drift(baseline: Sequence[float], again: Sequence[float], seed: int = 0) -> Drift:
     """Over 1 % is drifting, over 3 % makes comparisons ambiguous; what the noise explains is neither."""
     if not usable(baseline) or not usable(again):

@@ -5,6 +5,9 @@ do not touch, and ranks that chance explains less than 2 times in 1000. (Fastest
 With the very fastest, one lucky round among many hides a regression.) Same needs a gap within the
 threshold and an interval that rules out a change of 5 %. Whatever is neither is ambiguous: noise hides
 the answer. A gate asks for more before it lets pass: see `rules_out_slowdown`.
+
+Times measured in turns are judged by their neighbours: the median of the pairs' ratios is the gap, nine
+pairs in ten have to agree, and chance is that of the sign test.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, usable
+from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, sign_p, usable
 
 Change = Literal["same", "faster", "slower", "ambiguous"]
 
@@ -21,6 +24,7 @@ LEAST_THRESHOLD = 0.01
 RULED_OUT = 0.05  # "same" says that a change of this size would have been seen
 CHANCE = 0.002
 FASTEST = 0.05  # quantile
+AGREE = 0.9  # of the pairs
 SURE = 3.0 / 1.96  # times the 95 % interval: three standard deviations
 
 
@@ -50,15 +54,29 @@ def judge(
         return Judgement("ambiguous", threshold=threshold)
     slowdown = ratio_interval(after, before, seed, paired=False)
     p = mann_whitney_p(before, after)
-    return Judgement(_change(before, after, slowdown, p, threshold), slowdown, p, threshold)
+    (low, high), (low_after, high_after) = _range(before), _range(after)
+    apart = high < low_after or high_after < low
+    return Judgement(_change(slowdown, threshold, sure=apart and p < CHANCE), slowdown, p, threshold)
 
 
-def _change(before: Sequence[float], after: Sequence[float], slowdown: Interval, p: float, threshold: float) -> Change:
+def judge_in_turns(
+    before: Sequence[float], after: Sequence[float], *, threshold: float = LEAST_THRESHOLD, seed: int = 0
+) -> Judgement:
+    """Of two sets of times, each measured beside its neighbour in the other: what befell both cancels."""
+    if not usable(before) or not usable(after):
+        return Judgement("ambiguous", threshold=threshold)
+    ratios = [second / first for first, second in zip(before, after, strict=False)]
+    slowdown = ratio_interval(ratios, [1.0] * len(ratios), seed)
+    slower, faster = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
+    p = sign_p(slower, faster)
+    agreed = max(slower, faster) >= AGREE * len(ratios)
+    return Judgement(_change(slowdown, threshold, sure=agreed and p < CHANCE), slowdown, p, threshold)
+
+
+def _change(slowdown: Interval, threshold: float, *, sure: bool) -> Change:
     gap = max(slowdown.ratio, 1 / slowdown.ratio) - 1
     if gap > threshold:
-        (low, high), (low_after, high_after) = _range(before), _range(after)
-        apart = high < low_after or high_after < low
-        if apart and p < CHANCE:
+        if sure:
             return "slower" if slowdown.ratio > 1 else "faster"
         return "ambiguous"
     within = slowdown.low >= 1 / (1 + RULED_OUT) and slowdown.high <= 1 + RULED_OUT
