@@ -38,7 +38,7 @@ from benchmarks.gate_real_runs import (
 from tokprof import demo
 from tokprof.atomic import write_text_atomically
 from tokprof.environment import machine_warnings, snapshot
-from tokprof.gate.calibration import Calibration
+from tokprof.gate.calibration import Calibration, write_calibration
 from tokprof.gate.checking import against_reference, calibrate
 from tokprof.gate.measuring import Say, Sides, side_by_side
 from tokprof.gate.times import threshold_of
@@ -55,7 +55,9 @@ METHOD = '''"""FastV that sleeps once in every request."""
 import random
 import time
 
-from tokprof.measure.clock import Clock, HostClock
+import torch
+
+from tokprof.measure.clock import Clock, CudaClock, HostClock
 from tokprof.policies.fastv import FastV
 
 STAGE, MS, RANDOM_MS = {stage!r}, {ms!r}, {random_ms!r}
@@ -70,20 +72,24 @@ def enter(clock, stage):
     Clock.enter(clock, stage)
     entered = [mark[0] for mark in clock._marks]
     if stage == STAGE and "select" in entered and entered[entered.index("select") :].count(stage) == 1:
-        time.sleep((MS + random.uniform(0.0, RANDOM_MS)) / 1e3)
+        ms = MS + random.uniform(0.0, RANDOM_MS)
+        if clock.runs_behind:  # the device sleeps: what the host sleeps it may not notice
+            torch.cuda._sleep(int(ms * torch.cuda.get_device_properties(0).clock_rate))
+        else:
+            time.sleep(ms / 1e3)
 
 
 if MS or RANDOM_MS:
-    HostClock.enter = enter
+    HostClock.enter = CudaClock.enter = enter
 '''
 
 
-def cell(rounds: int) -> Cell:
+def cell(model: str, device: str, rounds: int) -> Cell:
     return Cell(
-        model=DEMO,
+        model=model,
         method=Method(name=f"./{FILE}", parameters={"keep": 0.25}),
         workload=Workload(new_tokens=1),
-        setting=Setting(device="cpu"),
+        setting=Setting(device=device),
         measurement=Measurement(rounds=rounds, warmup_rounds=1, parity=False, memory=False, activity=False),
     )
 
@@ -161,18 +167,23 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=100, help="of methods that sleep, in two kinds")
     parser.add_argument("--hidden", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--model", default=DEMO)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--calibration", type=Path, help="write here what was learned before the checks")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    environment, began = snapshot("cpu"), time.monotonic()
-    wanted = cell(given.rounds)
+    environment, began = snapshot(given.device), time.monotonic()
+    wanted = cell(given.model, given.device, given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         folders = Folders(Path(folder))
         known = calibrate([wanted], print, turns=lambda cells, _, __, say: _in_turns(cells, folders))
+        if given.calibration:
+            write_calibration(given.calibration, known)
         found = all_checks(wanted, folders, (given.same, given.slow, given.hidden), known)
     ((deviations,),) = (cells.values() for cells in known.values())
     facts = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.gate_in_turns",
-        "model": Path(DEMO).name,
+        "model": Path(given.model).name,
         "rounds": given.rounds,
         "noise": round(median([check.noise for check in found if check.kind != HIDDEN]), 4),
         "thresholds": {metric: round(threshold_of(value), 4) for metric, value in deviations.items()},

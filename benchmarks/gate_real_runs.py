@@ -1,4 +1,4 @@
-"""The gate on real rounds of a bundled demo model: does it cry wolf, does it sleep?
+"""The gate against a file, on real rounds of a bundled demo model: does it cry wolf, does it sleep?
 
 `OMP_NUM_THREADS=1 python -m benchmarks.gate_real_runs --write reports/benchmarks/gate_real_runs.json`
 
@@ -9,8 +9,8 @@ them see the same machine:
 - A/A: nothing changed. What one check measured is the baseline of the next; nothing else is shared.
 - A policy that sleeps in prefill for 5 % of prefill, and one that sleeps in the selection for 5 % of the request.
 - The first of these where every round also sleeps at random: noise that hides it.
-- `--apart N`: A/A with every measurement in a process of its own, as `tokprof check` has it.
 
+`benchmarks.gate_in_turns` does the same with new processes for every look, of base and head in turns.
 Says how noisy the machine was in each check, without which the answers mean nothing.
 """
 
@@ -32,7 +32,7 @@ from tokprof.environment import machine_warnings, snapshot
 from tokprof.gate.calibration import Calibration
 from tokprof.gate.checking import against_file, calibrate
 from tokprof.gate.times import threshold_of
-from tokprof.measure.apart import Place, measure_apart
+from tokprof.measure.apart import Place
 from tokprof.measure.clock import Clock, HostClock
 from tokprof.measure.sampling import Round, sample_pair
 from tokprof.measure.stats import median, relative_noise
@@ -46,12 +46,11 @@ SMALL_DEMO = str(Path(demo.__file__).parent / "llava")
 SLOWDOWN = 0.05
 HIDING = 0.5  # of the request: the longest random sleep
 NOISE_BANDS = (0.01, 0.02, 0.05, float("inf"))
-SAME, IN_PREFILL, IN_SELECT, HIDDEN, APART = (
+SAME, IN_PREFILL, IN_SELECT, HIDDEN = (
     "A/A",
     "prefill sleeps 5 %",
     "selection sleeps 5 % of the request",
     "prefill sleeps 5 %, hidden by noise",
-    "A/A, processes of their own",
 )
 
 
@@ -177,21 +176,6 @@ def all_checks(subject: Subject, checks: int, hidden: int, known: Calibration) -
     return found
 
 
-def checks_apart(subject: Subject, checks: int) -> list[Check]:
-    """As users have it, where processes differ of their own accord; calibrated in the same way."""
-
-    def measured() -> RunRecord:
-        return measure_apart([subject.cell])[0]
-
-    known = calibrate([subject.cell], lambda said: None) if checks else {}
-    found, last = [], measured() if checks else None
-    for _ in range(checks):
-        assert last is not None
-        done, last = checked(APART, last, measured, known)
-        found.append(done)
-    return found
-
-
 def table(found: Sequence[Check]) -> str:
     """Answers by kind and by how noisy the machine was."""
     lines = ["| kind | noise | checks | pass | ambiguous | regressed |", "|---|---|--:|--:|--:|--:|"]
@@ -218,15 +202,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checks", type=int, default=200, help="of A/A; as many of sleeping policies, in two kinds")
     parser.add_argument("--hidden", type=int, default=20)
-    parser.add_argument("--apart", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--model", default=SMALL_DEMO)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     before, began = snapshot("cpu"), time.monotonic()
     subject = Subject(given.model, given.rounds)
-    known = calibrate([subject.cell], lambda said: None, measure=lambda cells, place: [subject.record()])
-    found = all_checks(subject, given.checks, given.hidden, known) + checks_apart(subject, given.apart)
+    known = calibrate(
+        [subject.cell], lambda said: None, measure=lambda cells, place: [subject.record()], turns=lambda *_: None
+    )
+    found = all_checks(subject, given.checks, given.hidden, known)
     ((deviations,),) = (cells.values() for cells in known.values())
     facts = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.gate_real_runs",

@@ -3,6 +3,7 @@
 # the papers' budgets. Results lie in build/gpu-suite; with OUT=folder an archive of them and the summary go there too.
 #
 # Sweeps go on where they were: STEPS="next-7b llava-1.5-7b" bash scripts/gpu_suite.sh
+# STEPS=gate learns the device's noise and lets the gate look at itself and at a method that the device sleeps in.
 # Runs with the Python at hand (PYTHON=…); packages it lacks are taken from wheels in .whl (scripts/carry_wheels.sh).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +45,8 @@ tokprof() { step "$1" "$2" "$PYTHON" -m tokprof "${@:3}"; }
 tokprof device 60 device
 step tests 180 "$PYTHON" -m pytest -q -m gpu tests/gpu -p no:cacheprovider
 tokprof aa 70 run --model llava-next-7b --weights random --anyres fixed --method dense --timeout 20 --json "$RESULTS/aa.json"
+step gate 560 "$PYTHON" -m benchmarks.gate_in_turns --model llava-next-7b --device cuda --same 3 --slow 4 --hidden 1 \
+  --calibration "$RESULTS/calibration.json" --write "$RESULTS/gate.json"
 tokprof next-7b 360 sweep recipes/h200.yaml --model llava-next-7b --out "$RESULTS/next-7b"
 tokprof llava-1.5-7b 300 sweep recipes/h200.yaml --model llava-1.5-7b --out "$RESULTS/llava-1.5-7b"
 cat "$RESULTS/summary.txt"

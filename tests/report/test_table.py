@@ -135,3 +135,13 @@ def test_a_processor_is_said_to_be_one() -> None:
     environment = make_environment("CPU x")
     epyc = environment.model_copy(update={"device": environment.device.model_copy(update={"name": "AMD EPYC"})})
     assert about_machine(make_record(environment=epyc)).startswith("CPU: AMD EPYC")
+
+
+def test_the_dense_row_is_the_middle_one_and_a_moody_machine_is_said() -> None:
+    def beside(*dense_ms: float) -> list[RunRecord]:
+        return [make_record(keep=0.1 * place, dense_ms=ms, noise=0.0) for place, ms in enumerate(dense_ms, 1)]
+
+    moody = beside(130.0, 100.0, 110.0)
+    assert derived.sides(moody)[0].record is moody[2]
+    assert "the dense request took from 100 ms to 130 ms" in " ".join(printed(moody, 160).split())
+    assert "changed its speed" not in printed(beside(100.0, 104.0), 160)

@@ -28,10 +28,8 @@ def command(
     method: Annotated[
         str | None, typer.Option(help="One or several, with commas; without it the unpruned model alone.")
     ] = None,
-    keep: Annotated[str | None, typer.Option(help="Share of visual tokens to keep; several with commas.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A method's own parameter, name=value or method.name=value.")
-    ] = None,
+    keep: Annotated[str | None, flags.KEEP] = None,
+    set_: Annotated[list[str] | None, flags.SET] = None,
     questions: Annotated[
         Path | None,
         typer.Option(help="Your own questions, JSON lines; else the demo's held-out ones.", rich_help_panel=ASKED),

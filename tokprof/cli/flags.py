@@ -6,7 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import typer
+
 from tokprof.errors import InputError, ParameterError
+
+KEEP = typer.Option(help="Share of visual tokens to keep; several with commas.")
+TOKENS = typer.Option(help="Instead: visual tokens on the mean over layers.")
+SET = typer.Option("--set", help="A method's own parameter, name=value or method.name=value.")
 
 Part = TypeVar("Part")
 

@@ -37,11 +37,9 @@ class Asked:
 def flops(
     model: Annotated[str | None, typer.Option(help="See `tokprof models`; a folder works too.")] = None,
     method: Annotated[str | None, typer.Option(help="One or several, with commas. See `tokprof methods`.")] = None,
-    keep: Annotated[str | None, typer.Option(help="Share of visual tokens to keep; several with commas.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Instead: visual tokens on the mean over layers.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A method's own parameter, name=value or method.name=value.")
-    ] = None,
+    keep: Annotated[str | None, flags.KEEP] = None,
+    tokens: Annotated[str | None, flags.TOKENS] = None,
+    set_: Annotated[list[str] | None, flags.SET] = None,
     image_size: Annotated[
         str | None, typer.Option(help="Width x height of the picture, as 640x480.", rich_help_panel=PROMPT)
     ] = None,

@@ -30,14 +30,12 @@ def run(
     method: Annotated[
         str | None, typer.Option(help="One or several, with commas. See `tokprof methods`. A file works too.")
     ] = None,
-    keep: Annotated[str | None, typer.Option(help="Share of visual tokens to keep; several with commas.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Instead: visual tokens on the mean over layers.")] = None,
+    keep: Annotated[str | None, flags.KEEP] = None,
+    tokens: Annotated[str | None, flags.TOKENS] = None,
     match: Annotated[
         str | None, typer.Option(help="Give all methods the budget of the first: layer-mean, flops or kv-bytes.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A method's own parameter, name=value or method.name=value.")
-    ] = None,
+    set_: Annotated[list[str] | None, flags.SET] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="A picture; may be repeated.", rich_help_panel=WORKLOAD)
     ] = None,

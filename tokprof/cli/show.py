@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tokprof.cli import flags
 from tokprof.errors import InputError
 
 DEFAULT_KEEP = "0.25"
@@ -20,10 +21,8 @@ def show(
     image: Annotated[Path | None, typer.Option(help="A picture; a bundled one without it.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video, or a folder of frames.")] = None,
     method: Annotated[str, typer.Option(help="One or several, with commas.")] = "todre",
-    keep: Annotated[str, typer.Option(help="Share of visual tokens to keep; several with commas.")] = DEFAULT_KEEP,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A method's own parameter, name=value or method.name=value.")
-    ] = None,
+    keep: Annotated[str, flags.KEEP] = DEFAULT_KEEP,
+    set_: Annotated[list[str] | None, flags.SET] = None,
     model: Annotated[str, typer.Option(help="See `tokprof models`.")] = "demo",
     prompt: Annotated[str | None, typer.Option(help="The question.")] = None,
     weights: Annotated[str, typer.Option(help="auto, random, hub, or a folder.")] = "auto",
@@ -35,7 +34,6 @@ def show(
 
     tokprof show --image photo.jpg --method todre,fastv --keep 0.1
     """
-    from tokprof.cli import flags
     from tokprof.cli.running import check_output
     from tokprof.recipe import Method, Recipe, Setting, Workload
     from tokprof.resolve import refuse_the_hopeless, resolve

@@ -12,6 +12,8 @@ from tokprof.report import derived
 from tokprof.report.columns import Column, filled
 from tokprof.report.derived import Side
 from tokprof.report.table import about_machine, about_model, about_workload, warnings
+from tokprof.report.trend_table import grids
+from tokprof.report.trends import turns
 
 PAPER_COLUMNS = (
     "layer_mean", "flops", "first_token_ms", "request_ms", "speedup",
@@ -36,13 +38,18 @@ def markdown(records: Sequence[RunRecord]) -> str:
         columns = filled(rows)
         lines = [f"**{_md(about_model(group[0]))}**  "]
         lines += [f"{_md(about_machine(group[0]))}  ", _md(about_workload(group[0])), ""]
-        lines.append("| method | " + " | ".join(column.title for column in columns) + " |")
-        lines.append("|:--|" + "--:|" * len(columns))
-        for row in rows:
-            lines.append(f"| {_md(row.label)} | " + " | ".join(_md(column.cell(row)) for column in columns) + " |")
+        heads = ["method", *(column.title for column in columns)]
+        lines += _md_table(heads, [[row.label, *(column.cell(row) for column in columns)] for row in rows])
         notes = [f"> {_md(text)} ({_md(', '.join(methods))})  " for text, methods in warnings(group).items()]
         blocks.append("\n".join([*lines, *(["", *notes] if notes else [])]))
+    blocks += ["\n".join([f"**{grid.title}**", "", *_md_table(grid.heads, grid.rows)]) for grid in grids(records)]
+    blocks += [f"> {_md(line)}" for line in turns(records)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _md_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [" | ".join(heads), *(" | ".join(map(_md, row)) for row in rows)]
+    return [f"| {lines[0]} |", "|:--|" + "--:|" * (len(heads) - 1), *(f"| {line} |" for line in lines[1:])]
 
 
 def _md(text: str) -> str:

@@ -130,7 +130,7 @@ def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
     yield Text("")
     yield Text(NOTE, style="dim")
     explained = reasons(records) if len(records) <= REASONS_SHOWN else [MORE_REASONS]
-    for line in [*accuracy_sources(records), *energy_remarks(records), *explained]:
+    for line in [*dense_remarks(records), *accuracy_sources(records), *energy_remarks(records), *explained]:
         yield Text(line)
     for warning, methods in warnings(records).items():
         whose = f" ({', '.join(methods)})" if len(methods) < len(records) else ""
@@ -139,11 +139,24 @@ def _remarks(records: Sequence[RunRecord]) -> Iterator[RenderableType]:
 
 NOTE = (
     "Medians. Speed-up: whole request, dense ÷ method, each against the dense rounds it was interleaved with "
-    "(the dense row shows the first method's), with its 95 % interval. "
+    "(the dense row shows the middle one of these), with its 95 % interval. "
     "FLOPs ÷: those of the dense model ÷ the method's (2 per multiply–accumulate, everything counted)."
 )
 REASONS_SHOWN = 6
+MOODY = 0.05
 MORE_REASONS = "`tokprof explain` says of each method why its speed-up is not its saving in FLOPs."
+
+
+def dense_remarks(records: Sequence[RunRecord]) -> list[str]:
+    """Where the machine changed its speed between the methods, milliseconds do not divide to the speed-ups."""
+    found = derived.dense_range_ms(records)
+    if not found or found[1] / found[0] - 1 <= MOODY:
+        return []
+    least, most = (units.milliseconds(ms) for ms in found)
+    return [
+        f"Beside the methods the dense request took from {least} to {most}: the machine changed its speed meanwhile, "
+        "so compare speed-ups, not milliseconds."
+    ]
 
 
 def accuracy_sources(records: Sequence[RunRecord]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.box import SIMPLE_HEAD
@@ -15,29 +16,44 @@ from tokprof.report import derived
 from tokprof.report.trends import AXES, Trend, trends
 
 
-def trend_tables(records: Sequence[RunRecord]) -> Iterator[Table]:
-    """One table per quantity that varies; a row per method, a column per value."""
+@dataclass(frozen=True)
+class Grid:
+    """Along one quantity: a row per method, a column per value."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def grids(records: Sequence[RunRecord]) -> list[Grid]:
+    """One per quantity that varies."""
     every = trends(records)
-    for axis in AXES:
-        rows = [trend for trend in every if trend.axis == axis]
-        if rows:
-            yield _table(axis, rows)
+    by_axis = ((axis, [trend for trend in every if trend.axis == axis]) for axis in AXES)
+    return [_grid(axis, chosen) for axis, chosen in by_axis if chosen]
 
 
-def _table(axis: str, rows: Sequence[Trend]) -> Table:
-    places = sorted({place for trend in rows for place, _ in trend.points})
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), title=f"speed-up by {axis}", title_justify="left"
-    )
-    table.add_column("method", overflow="fold")
-    for place in places:
-        table.add_column(f"{place:,}", justify="right")
-    table.add_column("stops winning", justify="right", overflow="fold")
-    for trend in rows:
+def _grid(axis: str, chosen: Sequence[Trend]) -> Grid:
+    places = sorted({place for trend in chosen for place, _ in trend.points})
+    rows = []
+    for trend in chosen:
         found = dict(trend.points)
         cells = [derived.interval_text(found[place]) if place in found else units.MISSING for place in places]
-        table.add_row(trend.label, *cells, stops_winning(trend.points))
-    return table
+        rows.append((trend.label, *cells, stops_winning(trend.points)))
+    heads = ("method", *(f"{place:,}" for place in places), "stops winning")
+    return Grid(f"speed-up by {axis}", heads, tuple(rows))
+
+
+def trend_tables(records: Sequence[RunRecord]) -> Iterator[Table]:
+    for grid in grids(records):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), title=grid.title, title_justify="left")
+        first, *values, last = grid.heads
+        table.add_column(first, overflow="fold")
+        for value in values:
+            table.add_column(value, justify="right")
+        table.add_column(last, justify="right", overflow="fold")
+        for row in grid.rows:
+            table.add_row(*row)
+        yield table
 
 
 def stops_winning(points: Sequence[tuple[int, Interval]]) -> str:
