@@ -38,7 +38,7 @@ from benchmarks.gate_real_runs import (
 from tokprof import demo
 from tokprof.atomic import write_text_atomically
 from tokprof.environment import machine_warnings, snapshot
-from tokprof.gate.calibration import Calibration, write_calibration
+from tokprof.gate.calibration import IN_TURNS, Calibration, write_calibration
 from tokprof.gate.checking import against_reference, calibrate
 from tokprof.gate.measuring import Say, Sides, side_by_side
 from tokprof.gate.times import threshold_of
@@ -186,7 +186,10 @@ def main() -> None:
         "model": Path(given.model).name,
         "rounds": given.rounds,
         "noise": round(median([check.noise for check in found if check.kind != HIDDEN]), 4),
-        "thresholds": {metric: round(threshold_of(value), 4) for metric, value in deviations.items()},
+        "thresholds": {
+            metric: round(threshold_of(value, "in turns" if metric.endswith(IN_TURNS) else "apart"), 4)
+            for metric, value in deviations.items()
+        },
         "minutes": round((time.monotonic() - began) / 60, 1),
         "warnings": machine_warnings(environment),
         "environment": environment.model_dump(mode="json", exclude_defaults=True),

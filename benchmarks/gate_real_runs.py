@@ -219,7 +219,7 @@ def main() -> None:
         "rounds": given.rounds,
         "request_ms": round(median(subject.record().policy.samples.total_ms()), 2),
         "noise": round(median([check.noise for check in found if check.kind != HIDDEN]), 4),
-        "thresholds": {metric: round(threshold_of(value), 4) for metric, value in deviations.items()},
+        "thresholds": {metric: round(threshold_of(value, "apart"), 4) for metric, value in deviations.items()},
         "minutes": round((time.monotonic() - began) / 60, 1),
         "warnings": machine_warnings(before),
         "environment": before.model_dump(mode="json", exclude_defaults=True),

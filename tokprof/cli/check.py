@@ -188,7 +188,7 @@ def _usual_calibration() -> Path:
 
 
 def _calibrate(cells: list[Cell], file: Path | None) -> None:
-    from tokprof.gate.calibration import write_calibration
+    from tokprof.gate.calibration import IN_TURNS, write_calibration
     from tokprof.gate.checking import calibrate
     from tokprof.gate.times import threshold_of
     from tokprof.measure.verdict import RULED_OUT
@@ -199,8 +199,9 @@ def _calibrate(cells: list[Cell], file: Path | None) -> None:
     for of_device in found.values():
         for metrics in of_device.values():
             for metric, deviation in metrics.items():
-                print(f"{metric:16} A/A deviation {deviation:.2%}, threshold {threshold_of(deviation):.2%}")
-                if threshold_of(deviation) > RULED_OUT:
+                threshold = threshold_of(deviation, "in turns" if metric.endswith(IN_TURNS) else "apart")
+                print(f"{metric:26} A/A deviation {deviation:.2%}, threshold {threshold:.2%}")
+                if threshold > RULED_OUT:
                     _say(f"warning: too noisy to gate {metric}: run this on a quiet machine")
     print(f"written to {path}")
 

@@ -18,11 +18,12 @@ Measured = Literal[
     "apart", "in one job", "in turns"
 ]  # the two sides: the machine may have changed between them, or not
 
-UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart
+UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart: that of
+# another day may be so far from today's whatever a calibration of minutes says
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
 DENSE, RELATIVE = "dense request", "request ÷ dense"
-SHARED = "the unpruned model is slower as well: the machine, or code that both run; --against-ref tells"
+SHARED = "the unpruned model may be slower as well: the machine, or code that both run; --against-ref tells"
 LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
 
 
@@ -37,6 +38,7 @@ def times_outcome(
         return Outcome((Finding(2, name, "times", "incomparable", detail=fields),))
     known = (calibration or {}).get(after.environment.device.name, {}).get(identity(after), {})
     in_turns = measured == "in turns"
+    suffix = IN_TURNS if in_turns else ""
     # Where rounds take turns, both sides have drifted alike
     doubtful = (clock_remark(before, after) or "") if in_turns else "; ".join(doubts(before, after))
     findings = []
@@ -44,20 +46,18 @@ def times_outcome(
         first, second = read(before), read(after)
         if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
             continue
-        if in_turns:
-            judged = judge_in_turns(first, second, threshold=threshold_of(known.get(metric + IN_TURNS)))
-        else:
-            judged = judge(first, second, threshold=threshold_of(known.get(metric)))
+        threshold = threshold_of(known.get(metric + suffix), measured)
+        judged = (judge_in_turns if in_turns else judge)(first, second, threshold=threshold)
         answer, detail = _answer(judged, min(len(first), len(second)), doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
     return Outcome(tuple(_shared_with_dense(findings) if measured == "apart" else findings))
 
 
 def _shared_with_dense(findings: list[Finding]) -> list[Finding]:
-    """What slowed the unpruned model as much, measured in turns with the policy, is the machine's, or that of code
-    which both run: a baseline of another time cannot tell, so it is not called regressed."""
+    """Where the unpruned model, measured in turns with the policy, is not as fast as it was, and the ratio of both is
+    not worse, the reason is the machine or code which both run: a baseline of another time cannot tell."""
     answers = {finding.metric: finding.answer for finding in findings}
-    if answers[DENSE] == "pass" or answers[RELATIVE] != "pass":
+    if answers[DENSE] == "pass" or answers[RELATIVE] == "regressed":
         return findings
     return [
         replace(finding, answer="ambiguous", detail=f"{finding.detail}; {SHARED}")
@@ -67,11 +67,11 @@ def _shared_with_dense(findings: list[Finding]) -> list[Finding]:
     ]
 
 
-def threshold_of(deviation: float | None) -> float:
+def threshold_of(deviation: float | None, measured: Measured) -> float:
     """The gap that counts on a machine whose runs of the same code differ by this much."""
     if deviation is None:
         return UNCALIBRATED
-    return max(LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
+    return max(UNCALIBRATED if measured == "apart" else LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
 
 
 def _answer(judged: Judgement, samples: int, doubtful: str) -> tuple[Answer, str]:

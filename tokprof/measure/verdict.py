@@ -12,11 +12,12 @@ pairs in ten have to agree, and chance is that of the sign test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, sign_p, usable
+from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, relative_noise, sign_p, usable
 
 Change = Literal["same", "faster", "slower", "ambiguous"]
 
@@ -25,7 +26,9 @@ RULED_OUT = 0.05  # "same" says that a change of this size would have been seen
 CHANCE = 0.002
 FASTEST = 0.05  # quantile
 AGREE = 0.9  # of the pairs
-SURE = 3.0 / 1.96  # times the 95 % interval: three standard deviations
+DEVIATIONS = 3.0
+SURE = DEVIATIONS / 1.96  # times the 95 % interval
+OF_A_MEDIAN = math.sqrt(math.pi / 2)  # its standard deviation, over that of a mean of normal values
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Judgement:
     slowdown: Interval | None = None  # after ÷ before; None where there is nothing to compare
     p: float = 1.0
     threshold: float = LEAST_THRESHOLD
+    scatter: float = 0.0  # one standard deviation of the ratio, as the noise of the rounds has it
 
     @property
     def rules_out_slowdown(self) -> bool:
@@ -42,7 +46,8 @@ class Judgement:
         if self.slowdown is None:
             return False
         ratio, high = self.slowdown.ratio, self.slowdown.high
-        by_rounds, by_runs = ratio * (high / ratio) ** SURE, ratio * (1 + self.threshold)
+        by_rounds = ratio * max((high / ratio) ** SURE, 1 + DEVIATIONS * self.scatter)
+        by_runs = ratio * (1 + self.threshold)
         return ratio <= 1 + self.threshold and max(by_rounds, by_runs) <= 1 + RULED_OUT
 
 
@@ -56,7 +61,9 @@ def judge(
     p = mann_whitney_p(before, after)
     (low, high), (low_after, high_after) = _range(before), _range(after)
     apart = high < low_after or high_after < low
-    return Judgement(_change(slowdown, threshold, sure=apart and p < CHANCE), slowdown, p, threshold)
+    # Twenty rounds that lie close by luck have a narrow interval, and seldom on both sides
+    scatter = OF_A_MEDIAN * math.hypot(*(relative_noise(side) / math.sqrt(len(side)) for side in (before, after)))
+    return Judgement(_change(slowdown, threshold, sure=apart and p < CHANCE), slowdown, p, threshold, scatter)
 
 
 def judge_in_turns(
