@@ -48,6 +48,18 @@ def test_a_machine_that_became_noisy_is_not_the_policy_s_fault() -> None:
     assert answers(verdict([BASE], [rough], tier=2, measured="in one job"))["request"] == "regressed"
 
 
+def test_a_machine_that_became_faster_does_not_hide_a_slowdown() -> None:
+    """Everything 4 % faster but prefill, which is as fast as it was: slower by 4 %."""
+    stages = {"vision": 9.8, "project": 0.98, "select": 1.0, "prefill": 24.5, "first_decode": 1.47, "decode": 12.25}
+    quicker = {stage: 0.96 * ms for stage, ms in stages.items()}
+    before = make_record(policy_stages=stages, noise=0.002, seed=1)
+    same = make_record(dense_ms=96, policy_stages=quicker, noise=0.002, seed=2)
+    hidden = make_record(dense_ms=96, policy_stages=quicker | {"prefill": 24.5}, noise=0.002, seed=3)
+    assert verdict([before], [same], tier=2).answer == "pass"
+    found = verdict([before], [hidden], tier=2)
+    assert found.answer == "ambiguous" and "faster than it was" in said(found, "prefill").detail
+
+
 def test_a_calibration_does_not_know_what_changes_overnight() -> None:
     """Eight runs in a minute that agree to a thousandth lower the threshold in one job, not against a file."""
     known = calibrated([[make_record(noise=0.0005, seed=seed)] for seed in range(8)])
@@ -138,6 +150,8 @@ def test_in_turns_a_few_interrupted_rounds_change_nothing_and_few_pairs_show_not
     before, after = [10.0, 10.1] * 10, [10.6, 10.5] * 10
     assert judge_in_turns(before, [*after[:-2], 31.0, 9.0], threshold=0.02).change == "slower"
     assert judge_in_turns(before[:9], after[:9], threshold=0.02).change == "ambiguous"
+    wide, close = [10.0] * 20, [9.0, *[10.3 + 0.02 * place for place in range(18)], 12.0]
+    assert judge_in_turns(wide, close, threshold=0.03).scatter > 0
     assert judge_in_turns(before, [], threshold=0.02).change == "ambiguous"
 
 

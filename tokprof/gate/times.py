@@ -24,6 +24,9 @@ STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
 DENSE, RELATIVE = "dense request", "request ÷ dense"
 SHARED = "the unpruned model may be slower as well: the machine, or code that both run; --against-ref tells"
+FASTER = (
+    "the unpruned model is faster than it was, and this is not by as much: --against-ref tells, or renew the baseline"
+)
 LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
 
 
@@ -42,13 +45,15 @@ def times_outcome(
     # Where rounds take turns, both sides have drifted alike
     doubtful = (clock_remark(before, after) or "") if in_turns else "; ".join(doubts(before, after))
     findings = []
+    dense_moved = _moved(*(record.baseline.samples.total_ms() for record in (before, after)))
     for metric, read, show in time_series(before, after):
         first, second = read(before), read(after)
         if metric in REQUEST_STAGES and not _matters(metric, before.policy, after.policy):
             continue
         threshold = threshold_of(known.get(metric + suffix), measured)
         judged = (judge_in_turns if in_turns else judge)(first, second, threshold=threshold)
-        answer, detail = _answer(judged, min(len(first), len(second)), doubtful)
+        moved = 1.0 if metric in (DENSE, RELATIVE) or measured != "apart" else dense_moved
+        answer, detail = _answer(judged, moved, min(len(first), len(second)), doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
     return Outcome(tuple(_shared_with_dense(findings) if measured == "apart" else findings))
 
@@ -74,7 +79,11 @@ def threshold_of(deviation: float | None, measured: Measured) -> float:
     return max(UNCALIBRATED if measured == "apart" else LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
 
 
-def _answer(judged: Judgement, samples: int, doubtful: str) -> tuple[Answer, str]:
+def _moved(before: list[float], after: list[float]) -> float:
+    return median(after) / median(before) if usable(before) and usable(after) else 1.0
+
+
+def _answer(judged: Judgement, dense_moved: float, samples: int, doubtful: str) -> tuple[Answer, str]:
     detail = _detail(judged)
     if judged.slowdown is None:
         return "ambiguous", "no usable samples"
@@ -84,9 +93,11 @@ def _answer(judged: Judgement, samples: int, doubtful: str) -> tuple[Answer, str
         return "ambiguous", doubtful
     if judged.change == "slower":
         return "regressed", detail
-    if judged.change == "faster" or judged.rules_out_slowdown:
-        return "pass", detail
-    return "ambiguous", detail
+    if not judged.passes:
+        return "ambiguous", detail
+    if not judged.if_machine_were_as_it_was(dense_moved).passes:
+        return "ambiguous", f"{detail}; {FASTER}"
+    return "pass", detail
 
 
 def _detail(judged: Judgement) -> str:

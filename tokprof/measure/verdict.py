@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tokprof.measure.stats import Interval, mann_whitney_p, quantile, ratio_interval, relative_noise, sign_p, usable
@@ -39,6 +39,20 @@ class Judgement:
     threshold: float = LEAST_THRESHOLD
     scatter: float = 0.0  # one standard deviation of the ratio, as the noise of the rounds has it
 
+    def if_machine_were_as_it_was(self, reference: float) -> Judgement:
+        """`reference`: after ÷ before of what did not change. A machine that became faster hides a slowdown; one that
+        became slower is no excuse."""
+        if self.slowdown is None or reference * (1 + LEAST_THRESHOLD) >= 1:
+            return self
+        found = self.slowdown
+        scaled = Interval(found.low / reference, found.ratio / reference, found.high / reference)
+        return replace(self, change="faster" if scaled.ratio <= 1 else "same", slowdown=scaled)
+
+    @property
+    def passes(self) -> bool:
+        """Faster, or a slowdown of 5 % would have been seen."""
+        return self.change == "faster" or (self.change != "slower" and self.rules_out_slowdown)
+
     @property
     def rules_out_slowdown(self) -> bool:
         """Whether a slowdown of 5 % would have been seen: neither what rounds scatter (three deviations of
@@ -61,8 +75,7 @@ def judge(
     p = mann_whitney_p(before, after)
     (low, high), (low_after, high_after) = _range(before), _range(after)
     apart = high < low_after or high_after < low
-    # Twenty rounds that lie close by luck have a narrow interval, and seldom on both sides
-    scatter = OF_A_MEDIAN * math.hypot(*(relative_noise(side) / math.sqrt(len(side)) for side in (before, after)))
+    scatter = math.hypot(_scatter(before), _scatter(after))
     return Judgement(_change(slowdown, threshold, sure=apart and p < CHANCE), slowdown, p, threshold, scatter)
 
 
@@ -77,7 +90,13 @@ def judge_in_turns(
     slower, faster = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
     p = sign_p(slower, faster)
     agreed = max(slower, faster) >= AGREE * len(ratios)
-    return Judgement(_change(slowdown, threshold, sure=agreed and p < CHANCE), slowdown, p, threshold)
+    return Judgement(_change(slowdown, threshold, sure=agreed and p < CHANCE), slowdown, p, threshold, _scatter(ratios))
+
+
+def _scatter(samples: Sequence[float]) -> float:
+    """One standard deviation of the median. Beside the bootstrap's interval, which is narrow where a few rounds lie
+    close to the middle by luck."""
+    return OF_A_MEDIAN * relative_noise(samples) / math.sqrt(len(samples))
 
 
 def _change(slowdown: Interval, threshold: float, *, sure: bool) -> Change:
