@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -202,3 +203,21 @@ def test_budgets_are_solved_from_the_plan(tokprof: Callable[..., Said], tmp_path
     assert said.code == 0, said.err
     for record in read_records(path).records:
         assert abs(record.policy.tokens.layer_mean - 200) <= 4, record.policy.method
+
+
+def test_a_cancelled_job_cleans_up() -> None:
+    """Continuous integration ends a job by SIGTERM: child processes and scratch folders must not stay."""
+    script = """
+import os, signal
+from tokprof import cli
+def app(**_):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    finally:
+        print("cleaned up")
+cli.build_app = lambda: app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "cleaned up\n") and "Traceback" not in done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +16,7 @@ from tokprof.gate.checking import against_file, against_reference, calibrate
 from tokprof.gate.measuring import Sides, adapted, in_turns, one_after_the_other
 from tokprof.gate.outcome import Finding, Outcome, confirmed
 from tokprof.gate.verdicts import pooled
-from tokprof.measure.apart import Place
+from tokprof.measure.apart import CrashError, Place
 
 
 def finding(answer: Any, metric: str = "request") -> Outcome:
@@ -90,6 +92,11 @@ def test_what_cannot_run_twice_at_once_runs_one_after_the_other(monkeypatch: pyt
     ]
     measure, asked = scripted(*(make_record(seed=seed) for seed in range(3)))
     calibrate([BASE.cell], heard.append, 3, measure)
+    crashed = CrashError("ZeroDivisionError", "look"), CrashError("OutOfMemoryError: CUDA out of memory", "less")
+    for crash, falls_back in zip(crashed, (False, True), strict=True):
+        monkeypatch.setattr("tokprof.gate.measuring.measure_in_turns", Mock(side_effect=crash))
+        with contextlib.nullcontext() if falls_back else pytest.raises(CrashError):
+            assert in_turns([BASE.cell], Place(), Place(), quiet) is None
     assert len(asked) == 3 and sum("at once" in line for line in heard) == 2, "it is not tried for every run"
 
 

@@ -13,6 +13,7 @@ from tests.records import make_environment, make_record
 from tokprof.errors import RecordError
 from tokprof.gate.calibration import IN_TURNS, calibrated, read_calibration, write_calibration
 from tokprof.gate.checking import calibrate
+from tokprof.gate.times import threshold_of
 from tokprof.gate.verdicts import verdict
 from tokprof.measure.verdict import judge, judge_in_turns
 from tokprof.record import RunRecord, StageSamples
@@ -61,12 +62,19 @@ def test_a_machine_that_became_faster_does_not_hide_a_slowdown() -> None:
 
 
 def test_a_calibration_does_not_know_what_changes_overnight() -> None:
-    """Eight runs in a minute that agree to a thousandth lower the threshold in one job, not against a file."""
-    known = calibrated([[make_record(noise=0.0005, seed=seed)] for seed in range(8)])
+    """Eight runs in a minute that agree to a thousandth lower the threshold in turns, not one after the other."""
+    runs, beside = ([[make_record(noise=0.0005, seed=seed + side)] for seed in range(8)] for side in (0, 100))
+    known = calibrated(runs, beside)
     slower = make_record(policy_ms=50.7, noise=0.003, rounds=40, seed=9)
-    apart, together = (verdict([BASE], [slower], 2, known, how) for how in ("apart", "in one job"))  # type: ignore[arg-type]
-    assert "threshold 3.0%" in said(apart, "request").detail and answers(apart)["request"] == "pass"
-    assert "threshold 1.0%" in said(together, "request").detail and answers(together)["request"] != "pass"
+    for how, threshold in (("apart", "3.0%"), ("in one job", "3.0%"), ("in turns", "1.0%")):
+        found = said(verdict([BASE], [slower], 2, known, how), "request")  # type: ignore[arg-type]
+        assert f"threshold {threshold}" in found.detail and (found.answer == "pass") == (threshold == "3.0%")
+
+
+def test_a_side_that_is_always_slower_does_not_make_a_threshold_too_low() -> None:
+    runs, beside = ([[make_record(policy_ms=ms, noise=0.0005, seed=seed)] for seed in range(8)] for ms in (50.0, 51.0))
+    ((metrics,),) = (cells.values() for cells in calibrated(runs, beside).values())
+    assert threshold_of(metrics["request" + IN_TURNS], "in turns") == pytest.approx(0.06, rel=0.05)
 
 
 def test_rounds_that_lie_close_by_luck_do_not_pass() -> None:
@@ -158,6 +166,10 @@ def test_in_turns_a_few_interrupted_rounds_change_nothing_and_few_pairs_show_not
 def test_few_rounds_decide_nothing() -> None:
     outcome = verdict([make_record(rounds=3)], [make_record(rounds=3, policy_ms=80, seed=5)], tier=2)
     assert answers(outcome)["request"] == "ambiguous" and "only 3 rounds" in said(outcome, "request").detail
+    nine = make_record(rounds=9), make_record(rounds=9, policy_ms=80, seed=5)
+    assert answers(verdict([nine[0]], [nine[1]], tier=2))["request"] == "regressed"
+    found = said(verdict([nine[0]], [nine[1]], tier=2, measured="in turns"), "request")
+    assert found.answer == "ambiguous" and found.detail == "only 9 rounds; at least 10 are needed"
 
 
 def test_times_of_another_machine_are_incomparable() -> None:

@@ -102,6 +102,15 @@ def test_who_has_enough_goes_on_until_both_have(sides: Sides, first: int, second
     assert one.samples.policy.rounds == two.samples.policy.rounds == 9
 
 
+def test_enough_once_said_stays_said(sides: Sides) -> None:
+    """The stop rule's estimate comes and goes; two that had to agree in the same round would run for ever."""
+    alone = Side("one", Alone(), [], Measurement(min_seconds=0))
+    alone()
+    one, two, _ = measured(sides, Measurement(min_seconds=0), Measurement(min_seconds=0, seed=1))
+    assert alone.samples and one.samples and two.samples
+    assert one.samples.policy.rounds == two.samples.policy.rounds < 10 * alone.samples.policy.rounds
+
+
 def test_again_for_the_next_policy(sides: Sides) -> None:
     for _ in range(3):
         one, two, said = measured(sides, Measurement(rounds=3), Measurement(rounds=3))

@@ -6,9 +6,11 @@ Every module of this package with a function `register(app)` adds its commands; 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -56,6 +58,8 @@ def main() -> None:
     """Entry point: the only place that turns what went wrong into two lines and an exit code."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (closed by the caller: nobody reads)
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # child processes and scratch folders go, too
     try:
         code = build_app()(standalone_mode=False, prog_name="tokprof")
         sys.stdout.flush()

@@ -42,7 +42,8 @@ def calibrated(runs: Sequence[Sequence[RunRecord]], beside: Sequence[Sequence[Ru
             ]
             ratios = [found.slowdown.ratio for found in judged if found.slowdown]
             if len(ratios) >= 2:
-                deviations[metric + IN_TURNS] = relative_noise(ratios)
+                always = abs(median(ratios) - 1)  # the second to have its turn may be slower every time
+                deviations[metric + IN_TURNS] = max(relative_noise(ratios), always)
     return found
 
 

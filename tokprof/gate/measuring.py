@@ -9,7 +9,7 @@ from typing import Any
 from tokprof.errors import MachineError
 from tokprof.gate.times import Measured
 from tokprof.gate.verdicts import Tiers, pooled
-from tokprof.measure.apart import Place, can_take_turns, measure_apart, measure_in_turns
+from tokprof.measure.apart import CrashError, Place, can_take_turns, measure_apart, measure_in_turns
 from tokprof.recipe import Cell, Measurement
 from tokprof.record import RunRecord
 
@@ -59,6 +59,8 @@ def in_turns(
     try:
         return measure_in_turns(cells, base, head)
     except MachineError as error:
+        if isinstance(error, CrashError) and "out of memory" not in error.message.lower():
+            raise
         say(f"not both at once: {error.message}")
         return None
 

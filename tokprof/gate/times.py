@@ -18,8 +18,9 @@ Measured = Literal[
     "apart", "in one job", "in turns"
 ]  # the two sides: the machine may have changed between them, or not
 
-UNCALIBRATED = 0.03  # the gap that counts where nobody knows how far two runs of the same code are apart: that of
-# another day may be so far from today's whatever a calibration of minutes says
+# The gap that counts where nobody knows how far two runs of the same code are apart. One after the other, they may be
+# that far apart whatever a calibration of minutes says.
+UNCALIBRATED = 0.03
 STANDARD_DEVIATIONS = 3.0  # of an A/A calibration, that a gap has to exceed
 WORTH_GATING = 0.05  # share of the request below which a stage is not judged alone
 DENSE, RELATIVE = "dense request", "request ÷ dense"
@@ -27,7 +28,7 @@ SHARED = "the unpruned model may be slower as well: the machine, or code that bo
 FASTER = (
     "the unpruned model is faster than it was, and this is not by as much: --against-ref tells, or renew the baseline"
 )
-LEAST_SAMPLES = 8  # per side: fewer cannot show anything at p < 0.002
+LEAST_SAMPLES, LEAST_PAIRS = 8, 10  # per side, in turns: fewer cannot show anything at p < 0.002
 
 
 def times_outcome(
@@ -53,7 +54,9 @@ def times_outcome(
         threshold = threshold_of(known.get(metric + suffix), measured)
         judged = (judge_in_turns if in_turns else judge)(first, second, threshold=threshold)
         moved = 1.0 if metric in (DENSE, RELATIVE) or measured != "apart" else dense_moved
-        answer, detail = _answer(judged, moved, min(len(first), len(second)), doubtful)
+        samples, least = min(len(first), len(second)), LEAST_PAIRS if in_turns else LEAST_SAMPLES
+        few = f"only {samples} rounds; at least {least} are needed" if samples < least else ""
+        answer, detail = _answer(judged, moved, few or doubtful)
         findings.append(Finding(2, name, metric, answer, _median(first, show), _median(second, show), detail))
     return Outcome(tuple(_shared_with_dense(findings) if measured == "apart" else findings))
 
@@ -76,19 +79,17 @@ def threshold_of(deviation: float | None, measured: Measured) -> float:
     """The gap that counts on a machine whose runs of the same code differ by this much."""
     if deviation is None:
         return UNCALIBRATED
-    return max(UNCALIBRATED if measured == "apart" else LEAST_THRESHOLD, STANDARD_DEVIATIONS * deviation)
+    return max(LEAST_THRESHOLD if measured == "in turns" else UNCALIBRATED, STANDARD_DEVIATIONS * deviation)
 
 
 def _moved(before: list[float], after: list[float]) -> float:
     return median(after) / median(before) if usable(before) and usable(after) else 1.0
 
 
-def _answer(judged: Judgement, dense_moved: float, samples: int, doubtful: str) -> tuple[Answer, str]:
+def _answer(judged: Judgement, dense_moved: float, doubtful: str) -> tuple[Answer, str]:
     detail = _detail(judged)
     if judged.slowdown is None:
         return "ambiguous", "no usable samples"
-    if samples < LEAST_SAMPLES:
-        return "ambiguous", f"only {samples} rounds; at least {LEAST_SAMPLES} are needed"
     if doubtful:
         return "ambiguous", doubtful
     if judged.change == "slower":

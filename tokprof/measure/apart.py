@@ -22,7 +22,7 @@ from tokprof.record import RunRecord, cell_key, read_records
 CHILD = """
 import json, sys
 from pathlib import Path
-from tokprof.errors import TokprofError
+from tokprof.errors import MachineError, TokprofError
 from tokprof.profiler import profile
 from tokprof.recipe import Recipe
 from tokprof.record import write_records
@@ -33,10 +33,15 @@ try:
         records += profile(Recipe.model_validate(recipe))
     write_records(written, records)
 except TokprofError as error:
-    refused.write_text(json.dumps([error.message, error.hint]), encoding="utf-8")
+    said = isinstance(error, MachineError), error.message, error.hint
+    refused.write_text(json.dumps(said), encoding="utf-8")
 """
 SAID_AT_LAST = 3  # lines of a child's stderr that an error repeats
 LOOK_EVERY = 0.2  # seconds: whether both children are still there
+
+
+class CrashError(MachineError):
+    """A measuring process ended with a traceback."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +147,17 @@ class _Child:
 
     def records(self) -> list[RunRecord]:
         if self._refused.exists():
-            message, hint = json.loads(self._refused.read_text(encoding="utf-8"))
-            raise TokprofError(self.place.says(message), hint)
+            machine, message, hint = json.loads(self._refused.read_text(encoding="utf-8"))
+            raise (MachineError if machine else TokprofError)(self.place.says(message), hint)
         if not self._written.exists():
-            raise MachineError(self.place.says(self._why()), "run the same with `tokprof run`, to see it happen")
+            code, hint = self.process.returncode, "run the same with `tokprof run`, to see it happen"
+            if code < 0:
+                killed = f"the measuring process was killed (signal {-code}): out of memory?"
+                raise MachineError(self.place.says(killed), hint)
+            raise CrashError(self.place.says(self._last_words(code)), hint)
         return list(read_records(self._written).records)
 
-    def _why(self) -> str:
-        code = self.process.returncode
-        if code < 0:
-            return f"the measuring process was killed (signal {-code}): out of memory?"
+    def _last_words(self, code: int) -> str:
         said = " / ".join(self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-SAID_AT_LAST:])
         return f"the measuring process failed (exit {code}): {said or 'it said nothing'}"
 

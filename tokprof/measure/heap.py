@@ -1,4 +1,4 @@
-"""Memory on a CPU, for the time of a measurement."""
+"""Memory on a CPU, of a process that measures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SPARE = 1 << 26  # bytes fetched beyond what is asked for
 
 
 def keep_freed_memory() -> bool:
-    """What is freed stays with the process, as CUDA's allocator has it. Whether that could be had.
+    """From here on, what is freed stays with the process, as CUDA's allocator has it. Whether that could be had.
 
     glibc hands large pieces back and fetches them anew, a page fault for every 4 KiB: in some processes and not in
     others, and not always from the first round on, which made runs of the same code differ by a fifth.

@@ -127,17 +127,19 @@ class _Sampling:
 
     def _sample(self) -> str:
         rule, draw = StopRule(self.measurement), random.Random(self.measurement.seed)
-        began = self.watch.seconds()
         totals = (self.baseline.totals, self.policy.totals)
+        reason, spent = None, 0.0
         while True:
             order = [self.baseline, self.policy]
             if draw.random() < 0.5:
                 order.reverse()
             for pair in (order, order[::-1]):
                 self.turns.take()
+                began = self.watch.seconds()
                 self._pair(pair)
-                seconds = self.watch.seconds()
-                reason = rule.reason(totals, seconds - began, seconds) or self._hopeless(seconds)
+                now = self.watch.seconds()
+                spent += now - began
+                reason = reason or rule.reason(totals, spent, now) or self._hopeless(now)
                 if self.turns.pass_on(enough=bool(reason)) and reason:
                     return reason
                 self.progress("measuring", len(totals[0]))

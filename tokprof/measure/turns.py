@@ -1,7 +1,8 @@
 """Two processes that measure at the same time, round by round in turns: what the machine does meanwhile befalls both.
 
 A pair of rounds is one turn. Whoever has the turn measures, the other waits in silence; each tells with the turn
-whether it has enough, and both stop together, after equally many pairs.
+whether it has enough, and both stop together, after equally many pairs. (One that is set aside on one side shifts the
+neighbours that follow by one: the comparison is still true, and less sharp.)
 """
 
 from __future__ import annotations
