@@ -27,7 +27,7 @@ from tokprof.gate.measuring import Say, Sides
 from tokprof.gate.outcome import Outcome
 from tokprof.measure.apart import Place
 from tokprof.measure.sampling import sample_pair
-from tokprof.measure.turns import FIRST, SECOND, Alone, Turn, Turns
+from tokprof.measure.turns import Alone, Turns, two_turns
 from tokprof.recipe import Cell, Measurement
 from tokprof.record import RunRecord
 
@@ -90,12 +90,13 @@ class Machine:
 
 @contextlib.contextmanager
 def two_sides() -> Iterator[tuple[Turns, Turns]]:
-    (first_hears, second_tells), (second_hears, first_tells) = os.pipe(), os.pipe()
+    first, second = two_turns()
     try:
-        yield Turns(Turn(FIRST, first_hears, first_tells)), Turns(Turn(SECOND, second_hears, second_tells))
+        yield Turns(first), Turns(second)
     finally:
-        for end in (first_hears, second_tells, second_hears, first_tells):
-            os.close(end)
+        for turn in (first, second):
+            os.close(turn.hears)
+            os.close(turn.tells)
 
 
 def check(machine: Machine, seed: int, slowdown: float, calibration: Calibration) -> Outcome:

@@ -15,7 +15,7 @@ from tests.measure.fakes import FakeMachine
 from tokprof.measure import turns as module
 from tokprof.measure.clock import Clock
 from tokprof.measure.sampling import PairSamples, sample_pair
-from tokprof.measure.turns import FIRST, PLACE, SECOND, Alone, Turn, Turns, turns_of_this_process
+from tokprof.measure.turns import PLACE, SECOND, Alone, Turn, Turns, turns_of_this_process, two_turns
 from tokprof.recipe import Measurement
 
 Sides = tuple[Turns, Turns]
@@ -24,9 +24,9 @@ PATIENCE = 20.0  # seconds, after which a test has hung
 
 @pytest.fixture
 def sides() -> Iterator[Sides]:
-    (first_hears, second_tells), (second_hears, first_tells) = os.pipe(), os.pipe()
-    yield Turns(Turn(FIRST, first_hears, first_tells)), Turns(Turn(SECOND, second_hears, second_tells))
-    for end in (first_hears, second_tells, second_hears, first_tells):
+    turns = two_turns()
+    yield Turns(turns[0]), Turns(turns[1])
+    for end in (end for turn in turns for end in (turn.hears, turn.tells)):
         try:
             os.close(end)
         except OSError:

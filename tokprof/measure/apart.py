@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokprof.errors import MachineError, TokprofError
-from tokprof.measure.turns import FIRST, PLACE, SECOND, Turn
+from tokprof.measure.turns import PLACE, Turn, two_turns
 from tokprof.recipe import Cell, Recipe
 from tokprof.record import RunRecord, cell_key, read_records
 
@@ -75,13 +75,12 @@ def measure_apart(cells: Sequence[Cell], place: Place | None = None) -> list[Run
 
 def measure_in_turns(cells: Sequence[Cell], base: Place, head: Place) -> tuple[list[RunRecord], list[RunRecord]]:
     """The same cells at both places, in two new processes: each waits while the other has a round."""
-    base_hears, head_tells = os.pipe()
-    head_hears, base_tells = os.pipe()
-    ours = [base_hears, head_tells, head_hears, base_tells]
+    turns = two_turns()
+    ours = [end for turn in turns for end in (turn.hears, turn.tells)]
     with tempfile.TemporaryDirectory(prefix="tokprof-") as one, tempfile.TemporaryDirectory(prefix="tokprof-") as two:
         try:
-            first = _Child(cells, base, Path(one), Turn(FIRST, base_hears, base_tells))
-            with first, _Child(cells, head, Path(two), Turn(SECOND, head_hears, head_tells)) as second:
+            first = _Child(cells, base, Path(one), turns[0])
+            with first, _Child(cells, head, Path(two), turns[1]) as second:
                 while ours:  # so that a child which is gone is not waited for by the other
                     os.close(ours.pop())
                 return _of_both(first, second)

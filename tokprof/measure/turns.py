@@ -30,6 +30,13 @@ class Turn:
         return f"{self.side}:{self.hears}:{self.tells}"
 
 
+def two_turns() -> tuple[Turn, Turn]:
+    """For two sides that are to hear each other; whoever asks closes the pipes' ends."""
+    first_hears, second_tells = os.pipe()
+    second_hears, first_tells = os.pipe()
+    return Turn(FIRST, first_hears, first_tells), Turn(SECOND, second_hears, second_tells)
+
+
 class Alone:
     """Nobody to wait for."""
 
