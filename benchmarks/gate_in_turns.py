@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.gate_real_runs import (
+    AWAKE,
     HIDDEN,
     HIDING,
     IN_PREFILL,
@@ -104,7 +105,7 @@ class Folders:
             place.folder.mkdir()
         self.write()
 
-    def write(self, head: Sleep = Sleep(), base: Sleep = Sleep()) -> None:  # noqa: B008 (frozen)
+    def write(self, head: Sleep = AWAKE, base: Sleep = AWAKE) -> None:
         for place, sleep in ((self.base, base), (self.head, head)):
             assert place.folder is not None
             text = METHOD.format(stage=sleep.stage, ms=sleep.ms, random_ms=sleep.random_ms)
@@ -148,12 +149,12 @@ def all_checks(wanted: Cell, folders: Folders, counts: tuple[int, int, int], kno
         prefill = median(last.policy.samples.total_ms(("prefill",)))
         sleep, noise = Sleep("prefill", SLOWDOWN * prefill), Sleep("prefill", random_ms=HIDING * request)
         heads = {
-            SAME: Sleep(),
+            SAME: AWAKE,
             IN_PREFILL: sleep,
             IN_SELECT: Sleep("select", SLOWDOWN * request),
             HIDDEN: replace(sleep, random_ms=noise.random_ms),
         }
-        folders.write(heads[kind], noise if kind == HIDDEN else Sleep())
+        folders.write(heads[kind], noise if kind == HIDDEN else AWAKE)
         done, base = checked(kind, wanted, folders, known)
         last = base if kind == SAME else last
         found.append(done)

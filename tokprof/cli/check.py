@@ -131,7 +131,9 @@ def _records(file: Path) -> list[RunRecord]:
     from tokprof.report.comparable import read_any
 
     if not file.exists():
-        raise InputError(f"no baseline {file}", "tokprof check --init RECIPE writes one")
+        raise InputError(
+            f"no baseline {file}", "tokprof check --init RECIPE writes one; with --against-ref, name a RECIPE"
+        )
     records = read_any(file)
     if not records:
         raise InputError(f"{file} holds no records", "tokprof check --init RECIPE writes a baseline")
